@@ -1,0 +1,301 @@
+"""The single door: an invoice from any side is checked, compared with what is known, and stored in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from ksefbuffer.errors import NotAllowedNow
+from ksefbuffer.invoice.findings import Finding
+from ksefbuffer.invoice.identifiers import business_key, sha256_hex
+from ksefbuffer.invoice.precheck import CheckContext, Report, check
+from ksefbuffer.queue import deliveries, documents
+from ksefbuffer.queue.db import Database
+from ksefbuffer.queue.documents import Clash, Document, NewDocument
+from ksefbuffer.queue.states import Event, State
+
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an ERP may say beside an invoice (CONTRACT §4). ``complaint`` says what is wrong with the options given."""
+
+    urgent: bool = False
+    offline: bool = False
+    corrects_sha256: str | None = None
+    callback_url: str | None = None
+    reference: str | None = None
+    complaint: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an invoice came from: ``connector`` is "folder", "table" or "http"; ``place`` its name there."""
+
+    connector: str
+    place: str
+    answer_name: str
+
+
+@dataclass(frozen=True)
+class Submission:
+    """``known``: these bytes were here before, and this is the first document's result."""
+
+    document: Document
+    known: bool
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One invoice at the door: its bytes, where it came from, what its ERP said beside it."""
+
+    content: bytes
+    source: Source
+    options: Options
+
+
+def submit(database: Database, offer: Offer, context: CheckContext, *, actor: str) -> Submission:
+    """Takes one invoice; as ``submit_all``."""
+    return submit_all(database, [offer], context, actor=actor)[0]
+
+
+def submit_all(database: Database, offers: Sequence[Offer], context: CheckContext, *, actor: str) -> list[Submission]:
+    """Takes invoices in one commit. On return they are durable, refused ones too, with their findings.
+
+    The same bytes again are answered with the first document's result. If they were refused only by our own check and
+    pass it now (the date has come, the options were mended), that counts as a person's retry.
+    Raises StorageFault when nothing could be stored.
+    """
+    checked = _check(database, offers, context)
+    try:
+        return _store_checked(database, checked, at=context.now, actor=actor)
+    except Clash:
+        # Somebody took the same bytes or number a moment ago; what is known now decides, one by one.
+        return [_store_one(database, offer, context, actor=actor) for offer in offers]
+
+
+def _check(
+    database: Database, offers: Sequence[Offer], context: CheckContext
+) -> list[tuple[Offer, str, Report | None]]:
+    """The slow part, outside any transaction: hashes, and reports where one is needed."""
+    hashes = [sha256_hex(offer.content) for offer in offers]
+    with database.reading() as tx:
+        known = {sha256: documents.by_sha256(tx, sha256) for sha256 in hashes}
+    checked: list[tuple[Offer, str, Report | None]] = []
+    for offer, sha256 in zip(offers, hashes, strict=True):
+        found = known[sha256]
+        report = None
+        if found is None or _only_we_refused(found):
+            options = offer.options
+            report = check(
+                offer.content,
+                replace(context, offline=options.offline, correction=options.corrects_sha256 is not None),
+            )
+        checked.append((offer, sha256, report))
+    return checked
+
+
+def _store_checked(
+    database: Database, checked: Sequence[tuple[Offer, str, Report | None]], *, at: datetime, actor: str
+) -> list[Submission]:
+    submissions: list[Submission] = []
+    with database.transaction() as tx:
+        for offer, sha256, report in checked:
+            known = documents.by_sha256(tx, sha256)
+            if known is None:
+                if report is None:
+                    raise Clash("Dokument zniknął z bazy w trakcie przyjmowania.")
+                document = _store(tx, offer, sha256, report, at=at, actor=actor)
+            elif report is not None and _only_we_refused(known):
+                document = _reconsider(tx, known, offer.options, report, at=at, actor=actor)
+            else:
+                document = known
+            _arrive(tx, document, offer.source, offer.options, at=at)
+            submissions.append(Submission(document, known is not None))
+    return submissions
+
+
+def _store_one(database: Database, offer: Offer, context: CheckContext, *, actor: str) -> Submission:
+    for attempt in range(_TRIES):
+        try:
+            return _store_checked(database, _check(database, [offer], context), at=context.now, actor=actor)[0]
+        except Clash:
+            if attempt == _TRIES - 1:
+                raise
+    raise AssertionError("the loop above returns or raises")
+
+
+def submit_too_large(
+    database: Database,
+    sha256: str,
+    size: int,
+    finding: Finding,
+    source: Source,
+    options: Options,
+    *,
+    now: datetime,
+    actor: str,
+) -> Submission:
+    """Records a file too large to be an invoice: its facts, not its bytes, which stay in the rejected folder."""
+    with database.transaction() as tx:
+        known = documents.by_sha256(tx, sha256)
+        document = known or documents.insert_document(
+            tx, NewDocument(sha256, size, None, errors=[finding.as_dict()]), at=now, actor=actor, note=finding.code
+        )
+        _arrive(tx, document, source, options, at=now)
+        return Submission(document, known is not None)
+
+
+def retry(database: Database, document_id: str, context: CheckContext, *, actor: str) -> Document:
+    """A person asks to try again: from ``error`` the check is run anew, from ``failed`` it just goes sooner.
+
+    Raises NoSuchThing, NotAllowedNow (sent, cancelled, being processed).
+    """
+    with database.reading() as tx:
+        document = documents.find(tx, document_id)
+        content = documents.content(tx, document.id)
+    context = replace(context, offline=document.offline, correction=document.corrects_sha256 is not None)
+    report = check(content, context) if content is not None and document.state is State.ERROR else None
+    with database.transaction() as tx:
+        document = documents.get(tx, document.id)
+        if content is None:
+            raise NotAllowedNow(
+                f"Dokumentu {document.document_id} nie można ponowić: plik był za duży, więc bufor nie ma jego treści.",
+                action="Wystaw poprawny plik w ERP i wrzuć go do inboxu.",
+            )
+        document = documents.apply(
+            tx, document, Event.RETRY, at=context.now, actor=actor, note="ponowienie na życzenie"
+        )
+        if report is not None:
+            errors = _blocking(tx, report, business_key_of(report), except_id=document.id)
+            if errors:
+                document = documents.apply(
+                    tx, document, Event.REFUSE, at=context.now, actor=actor, note=_codes(errors), errors=_dicts(errors)
+                )
+        return document
+
+
+def cancel(database: Database, document_id: str, *, now: datetime, actor: str) -> Document:
+    """A person withdraws a document that KSeF does not have. Raises NoSuchThing, NotAllowedNow."""
+    with database.transaction() as tx:
+        document = documents.find(tx, document_id)
+        return documents.apply(tx, document, Event.WITHDRAW, at=now, actor=actor, note="wycofano na życzenie")
+
+
+def business_key_of(report: Report) -> str | None:
+    header = report.header
+    if not (header.seller_nip and header.invoice_type and header.invoice_number):
+        return None
+    return business_key(header.seller_nip, header.invoice_type, header.invoice_number)
+
+
+def _store(tx: Any, offer: Offer, sha256: str, report: Report, *, at: datetime, actor: str) -> Document:
+    header, options = report.header, offer.options
+    key = business_key_of(report)
+    errors = _blocking(tx, report, key, except_id=None)
+    if options.complaint:
+        errors.append(_bad_options(options.complaint))
+    new = NewDocument(
+        sha256=sha256,
+        size=len(offer.content),
+        content=offer.content,
+        form=header.form.system_code if header.form else None,
+        invoice_number=header.invoice_number,
+        invoice_type=header.invoice_type,
+        issue_date=header.issue_date,
+        seller_nip=header.seller_nip,
+        business_key=key,
+        corrects=[{"number": c.number, "ksef_number": c.ksef_number} for c in header.corrected],
+        urgent=options.urgent,
+        offline=options.offline,
+        corrects_sha256=options.corrects_sha256,
+        errors=_dicts(errors),
+        warnings=_dicts(report.warnings),
+    )
+    return documents.insert_document(tx, new, at=at, actor=actor, note=_codes(errors))
+
+
+def _reconsider(tx: Any, known: Document, options: Options, report: Report, *, at: datetime, actor: str) -> Document:
+    """The same bytes again, refused before by us alone: they get a second hearing."""
+    errors = _blocking(tx, report, business_key_of(report), except_id=known.id)
+    if options.complaint:
+        errors.append(_bad_options(options.complaint))
+    if errors:
+        if _dicts(errors) != known.errors:
+            documents.change(tx, known.id, errors=_dicts(errors), updated_at=at)
+        return documents.get(tx, known.id)
+    return documents.apply(
+        tx,
+        known,
+        Event.RETRY,
+        at=at,
+        actor=actor,
+        note="ten sam plik ponownie, teraz poprawny",
+        urgent=options.urgent,
+        offline=options.offline,
+        corrects_sha256=options.corrects_sha256,
+        warnings=_dicts(report.warnings),
+    )
+
+
+def _only_we_refused(document: Document) -> bool:
+    return document.state is State.ERROR and not document.judged_by_ksef
+
+
+def _blocking(tx: Any, report: Report, key: str | None, *, except_id: int | None) -> list[Finding]:
+    """The report's errors and the one that only the database knows: the number is taken (D05)."""
+    errors = list(report.errors)
+    holder = documents.holder_of_number(tx, key) if key else None
+    if holder is not None and holder.id != except_id:
+        errors.append(number_taken(report.header.invoice_number, report.header.invoice_type, holder))
+    return errors
+
+
+def number_taken(invoice_number: str | None, invoice_type: str | None, holder: Document) -> Finding:
+    """D05: another document of ours has this number; names both."""
+    where = (
+        f"KSeF {holder.ksef_number}"
+        if holder.ksef_number
+        else f"dokument {holder.document_id} czeka w buforze na numer KSeF"
+    )
+    return Finding(
+        code="D05",
+        message=f"Numer {invoice_number} ({invoice_type}) był już wysłany lub czeka na wysłanie: {where}.",
+        hint="Nadaj tej fakturze nowy, niepowtarzalny numer w systemie ERP. Jeśli to ta sama faktura, nic nie rób: "
+        "obowiązuje wynik tamtego dokumentu.",
+        field="Fa/P_2",
+        details=(f"dokument: {holder.document_id}", f"SHA-256: {holder.sha256}"),
+    )
+
+
+def _bad_options(complaint: str) -> Finding:
+    return Finding(
+        code="OPCJE",
+        message=f"Opcje wysyłki są nieprawidłowe: {complaint}",
+        hint="Popraw plik opcji (NAZWA.json) i wrzuć fakturę jeszcze raz. Dozwolone klucze: priority, offline, "
+        "corrects_sha256, callback_url, reference.",
+    )
+
+
+def _dicts(findings: Any) -> list[dict[str, Any]]:
+    return [finding.as_dict() for finding in findings]
+
+
+def _codes(errors: list[Finding]) -> str:
+    return ", ".join(dict.fromkeys(error.code for error in errors))
+
+
+def _arrive(tx: Any, document: Document, source: Source, options: Options, *, at: datetime) -> None:
+    deliveries.arrive(
+        tx,
+        document.id,
+        connector=source.connector,
+        place=source.place,
+        answer_name=source.answer_name,
+        reference=options.reference,
+        callback_url=options.callback_url,
+        at=at,
+    )

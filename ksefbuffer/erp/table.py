@@ -1,0 +1,386 @@
+"""Invoices in a table of the ERP's own database. Source: CONTRACT §5; drivers and their traps: DEPS §2i.
+
+Taking is ours first, then theirs: ``claim`` only reads; when a row's invoice is durably ours, ``mark`` says so in the
+row. A crash in between shows the row again, and the same bytes are known by their hash. Giving is ``write_back``:
+repeating it changes nothing more.
+
+Faults: ``TableAway`` (the ERP's database cannot be used now; nothing was changed or it may be repeated), ``TableUnfit``
+(the table or a column is missing, the URL or its driver is wrong; a person must act). Neither quotes the URL's
+password, SQL or a row's contents.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    URL,
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Engine,
+    MetaData,
+    NullPool,
+    String,
+    case,
+    cast,
+    create_engine,
+    event,
+    inspect,
+    literal,
+    make_url,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy import Table as SqlTable
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SAWarning,
+    SQLAlchemyError,
+)
+from sqlalchemy.types import NullType
+
+from ksefbuffer.errors import BufferFault, ConfigurationFault
+
+NEW = "nowa"
+WRITTEN_BACK = (
+    "status",
+    "status_code",
+    "document_id",
+    "ksef_number",
+    "accepted_at",
+    "upo_xml",
+    "verification_url",
+    "error_code",
+    "error_message",
+    "updated_at",
+)
+REQUIRED = ("id", "invoice_xml", *WRITTEN_BACK)
+OPTIONS = ("priority", "offline", "corrects_sha256", "reference")
+
+CONNECT_S = 5
+LOCK_S = 5
+STATEMENT_S = 20
+
+
+class TableAway(BufferFault):
+    """The ERP's database cannot be used now; asking again later is right."""
+
+    exit_code = 3
+
+
+class TableUnfit(ConfigurationFault):
+    """The ERP's table or the way to it is not as CONTRACT §5 wants it; a person must act."""
+
+
+@dataclass(frozen=True)
+class TableInvoice:
+    """A row to be taken. ``row_id``: the row's id as text; ``content``: the bytes (text is encoded as UTF-8);
+    ``options``: the shape of the folder's NAME.json, only what the row sets, not judged here."""
+
+    row_id: str
+    content: bytes
+    options: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"TableInvoice(row_id={self.row_id!r}, size={len(self.content)})"
+
+
+class TableConnector:
+    """One outgoing table. Safe for several threads; nothing is opened before the first call.
+
+    url: SQLAlchemy's; outgoing: the table's name, a schema in front allowed; buffer_name: what the database's own
+    administration shows as this client's name.
+    """
+
+    def __init__(self, url: str, outgoing: str, *, buffer_name: str) -> None:
+        self.outgoing = outgoing
+        self._columns: dict[str, Column[Any]] | None = None
+        try:
+            self._url = make_url(url)
+            self._engine = _engine(self._url, buffer_name)
+        except (NoSuchModuleError, ImportError):
+            raise TableUnfit(
+                f"Brakuje sterownika bazy danych dla table.url ({self._url.drivername}).",
+                action="Zainstaluj ksefbuffer[mssql] albo ksefbuffer[mysql], albo popraw adres.",
+            ) from None
+        except (ArgumentError, ValueError):
+            raise TableUnfit(
+                "Adres bazy ERP (table.url) jest niepoprawny.",
+                action="Podaj go w postaci SQLAlchemy: baza://host/nazwa.",
+            ) from None
+
+    def check(self) -> None:
+        """Connect and compare the table with CONTRACT §5. Raises TableAway or TableUnfit."""
+        with self._told(), self._engine.connect() as connection:
+            self._columns = self._reflected(connection)
+
+    def claim(self, limit: int) -> list[TableInvoice]:
+        """Up to ``limit`` rows to be taken, urgent ones first, then by id; changes nothing.
+
+        Rows without an invoice yet are left alone. Raises TableAway or TableUnfit.
+        """
+        with self._told(), self._engine.connect() as connection:
+            columns = self._known(connection)
+            given = [name for name in OPTIONS if name in columns]
+            # Without SQLAlchemy's conversions: SQLite's types are wishes, and a wrong one must not hide a row.
+            wanted = [type_coerce(columns[name], NullType()).label(name) for name in ("id", "invoice_xml", *given)]
+            found = connection.execute(
+                select(*wanted)
+                .where(_to_be_taken(columns), columns["id"].is_not(None), columns["invoice_xml"].is_not(None))
+                .order_by(*_order(columns))
+                .limit(limit)
+            )
+            return [_invoice(row._asdict(), given) for row in found]
+
+    def mark(self, row_id: str, values: Mapping[str, str | bytes | None]) -> bool:
+        """The first write-back, when the row's invoice is ours; a row already answered is left as it is.
+
+        Returns whether the row was marked. values as for ``write_back``.
+        """
+        return self._write(row_id, values, only_new=True)
+
+    def write_back(self, row_id: str, values: Mapping[str, str | bytes | None]) -> bool:
+        """Set the columns of WRITTEN_BACK given in ``values``; times are ISO 8601 text, converted to the column's type.
+
+        Returns False when the row is no longer there, which is the ERP's right. Raises TableAway or TableUnfit.
+        """
+        return self._write(row_id, values, only_new=False)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def _write(self, row_id: str, values: Mapping[str, str | bytes | None], *, only_new: bool) -> bool:
+        unknown = set(values) - set(WRITTEN_BACK)
+        if unknown:
+            raise ValueError(f"not written back: {', '.join(sorted(unknown))}")
+        with self._told(), self._engine.begin() as connection:
+            columns = self._known(connection)
+            changed = {columns[name]: _fitting(columns[name], name, value) for name, value in values.items()}
+            for same_id in _same_id(columns["id"], row_id, self._engine.dialect.name):
+                statement = update(columns["id"].table).where(same_id)
+                if only_new:
+                    statement = statement.where(_to_be_taken(columns))
+                if connection.execute(statement.values(changed)).rowcount:
+                    return True
+        return False
+
+    def _known(self, connection: Connection) -> dict[str, Column[Any]]:
+        if self._columns is None:
+            self._columns = self._reflected(connection)
+        return self._columns
+
+    def _reflected(self, connection: Connection) -> dict[str, Column[Any]]:
+        """The table's columns by lower-case name."""
+        inspector = inspect(connection)
+        schema, _, bare = self.outgoing.rpartition(".")
+        # A dot may also be a part of the name itself.
+        places = [(None, self.outgoing), *([(schema, bare)] if schema else [])]
+        for place, name in places:
+            if inspector.has_table(name, schema=place):
+                break
+        else:
+            near = get_close_matches(bare.lower(), inspector.get_table_names(schema=schema or None), n=1)
+            raise TableUnfit(
+                f"W bazie ERP nie ma tabeli {self.outgoing}" + (f" (jest {near[0]})." if near else "."),
+                action="Utwórz ją poleceniami z `ksefbuffer table ddl` albo popraw table.outgoing.",
+            )
+        with warnings.catch_warnings():
+            # A column of a type unknown to SQLAlchemy is fine: it is passed through as the driver gives it.
+            warnings.simplefilter("ignore", SAWarning)
+            table = SqlTable(name, MetaData(), schema=place, autoload_with=connection, resolve_fks=False)
+        columns = {column.name.lower(): column for column in table.columns}
+        missing = [name for name in REQUIRED if name not in columns]
+        if missing:
+            raise TableUnfit(
+                f"W tabeli {self.outgoing} brakuje kolumn: {', '.join(missing)}.",
+                action="Dodaj je; ich typy podaje `ksefbuffer table ddl`.",
+            )
+        return columns
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn the driver's faults into ours, without a word of SQL, data or password."""
+        file = self._url.database if self._engine.dialect.name == "sqlite" else None
+        # SQLite would make an empty database of a mistyped path.
+        if file and file != ":memory:" and not Path(file).exists():
+            raise TableAway(f"Nie ma pliku bazy ERP {file}.", action="Sprawdź table.url i czy dysk jest dostępny.")
+        try:
+            yield
+        except (OperationalError, InterfaceError) as fault:
+            self._columns = None
+            raise TableAway(
+                f"Baza ERP jest niedostępna: {self._reason(fault)}.",
+                action="Bufor spróbuje ponownie sam; sprawdź bazę i table.url.",
+            ) from None
+        except DBAPIError as fault:
+            # The columns may have been changed since they were read.
+            self._columns = None
+            raise TableUnfit(
+                f"Baza ERP odrzuciła operację na tabeli {self.outgoing} ({type(fault.orig).__name__}).",
+                action="Porównaj kolumny i uprawnienia z `ksefbuffer table ddl`.",
+            ) from None
+        except SQLAlchemyError as fault:
+            self._columns = None
+            raise TableAway(
+                f"Baza ERP jest niedostępna ({type(fault).__name__}).", action="Bufor spróbuje ponownie sam."
+            ) from None
+
+    def _reason(self, fault: DBAPIError) -> str:
+        text = " ".join(str(fault.orig).split("\n", 1)[0].split())[:200].rstrip(".")
+        for secret in (self._url.password, *(self._url.query.get(key) for key in ("password", "passwd", "pwd"))):
+            text = text.replace(str(secret), "***") if secret else text
+        return text
+
+
+# The drivers that this project installs, where the URL names none.
+_DRIVERS = {"postgresql": "postgresql+psycopg", "mssql": "mssql+pymssql", "mysql": "mysql+pymysql"}
+
+
+def _engine(url: URL, buffer_name: str) -> Engine:
+    parsed = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    backend = parsed.get_backend_name()
+    options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": 300, "pool_size": 2, "pool_timeout": 10}
+    if backend == "sqlite":
+        options = {"poolclass": NullPool}
+    settings: dict[str, dict[str, Any]] = {
+        "sqlite+pysqlite": {"timeout": float(LOCK_S)},
+        "postgresql+psycopg": {"connect_timeout": CONNECT_S, "application_name": buffer_name},
+        "mssql+pymssql": {"login_timeout": CONNECT_S, "timeout": STATEMENT_S, "appname": buffer_name},
+        "mysql+pymysql": {
+            "connect_timeout": CONNECT_S,
+            "read_timeout": STATEMENT_S,
+            "write_timeout": STATEMENT_S,
+            "program_name": buffer_name,
+        },
+    }
+    chosen = settings.get(f"{backend}+{parsed.get_dialect().driver}", {})
+    # What the URL says itself goes first.
+    arguments = {name: value for name, value in chosen.items() if name not in parsed.query}
+    engine = create_engine(parsed, connect_args=arguments, hide_parameters=True, **options)
+    if backend == "sqlite":
+        event.listen(engine, "connect", _keep_odd_bytes)
+    if backend in _LIMITS:
+        event.listen(engine, "begin", _limit_waiting)
+    return engine
+
+
+# The ERP may hold its rows locked as long as it likes; this duty must come back.
+_LIMITS = {
+    "postgresql": f"SET LOCAL lock_timeout = '{LOCK_S}s'; SET LOCAL statement_timeout = '{STATEMENT_S}s'",
+    "mssql": f"SET LOCK_TIMEOUT {LOCK_S * 1000}",
+    "mysql": f"SET SESSION innodb_lock_wait_timeout = {LOCK_S}",
+}
+
+
+def _limit_waiting(connection: Connection) -> None:
+    connection.exec_driver_sql(_LIMITS[connection.dialect.name])
+
+
+def _keep_odd_bytes(connection: Any, _record: Any) -> None:
+    # A text that is not UTF-8 is the pre-check's to refuse, not a reason to read no row at all.
+    connection.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+
+
+def _to_be_taken(columns: Mapping[str, Column[Any]]) -> ColumnElement[bool]:
+    return or_(columns["status"].is_(None), columns["status"] == NEW)
+
+
+def _order(columns: Mapping[str, Column[Any]]) -> list[ColumnElement[Any]]:
+    priority = columns.get("priority")
+    # Spelled out, as dialects disagree on comparing and on where NULL sorts.
+    urgent = (
+        [case((priority == "urgent", 0), else_=1)] if priority is not None and _python_type(priority) is str else []
+    )
+    return [*urgent, columns["id"]]
+
+
+def _python_type(column: Column[Any]) -> type:
+    try:
+        return column.type.python_type
+    except NotImplementedError:
+        return object
+
+
+def _invoice(row: dict[str, Any], given: list[str]) -> TableInvoice:
+    options = {name: row[name] for name in given if row[name] is not None and row[name] != ""}
+    if "offline" in options:
+        options["offline"] = _flag(options["offline"])
+    for name in ("priority", "corrects_sha256", "reference"):
+        if name in options:
+            options[name] = str(options[name]).strip()
+    return TableInvoice(row_id=_text_id(row["id"]), content=_bytes(row["invoice_xml"]), options=options)
+
+
+def _flag(value: Any) -> Any:
+    words = {"1": True, "true": True, "t": True, "0": False, "false": False, "f": False}
+    return words.get(str(value).strip().lower(), value)
+
+
+def _bytes(value: Any) -> bytes:
+    return value.encode(errors="surrogateescape") if isinstance(value, str) else bytes(value)
+
+
+def _text_id(value: Any) -> str:
+    return bytes(value).hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
+
+
+def _same_id(column: Column[Any], row_id: str, dialect: str) -> Iterator[ColumnElement[bool]]:
+    """Conditions for "this row", the one that an index serves first."""
+    if dialect == "sqlite" and _python_type(column) is not bytes:
+        # SQLite itself turns the text into what the column holds.
+        yield type_coerce(column, String()) == literal(row_id, String())
+    else:
+        converted = _typed_id(_python_type(column), row_id)
+        if converted is not None:
+            yield column == converted
+    yield cast(column, String(255)) == literal(row_id, String())
+
+
+def _typed_id(kind: type, row_id: str) -> Any:
+    try:
+        if kind is bytes:
+            return bytes.fromhex(row_id)
+        if kind in (int, Decimal, UUID, str):
+            return kind(row_id)
+    except (ValueError, InvalidOperation):
+        pass
+    return None
+
+
+def _fitting(column: Column[Any], name: str, value: str | bytes | None) -> Any:
+    """``value`` as the column's own type wants it."""
+    kind = _python_type(column)
+    if value is None:
+        return None
+    if kind is bytes:
+        return value.encode() if isinstance(value, str) else value
+    text = value.decode() if isinstance(value, bytes) else value
+    if kind in (datetime, date):
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+        if kind is date:
+            return moment.date()
+        aware = isinstance(column.type, DateTime) and column.type.timezone
+        return moment if aware else moment.replace(tzinfo=None)
+    length = getattr(column.type, "length", None)
+    if name == "error_message" and isinstance(length, int):
+        # A short column of the ERP's must not keep it from hearing that there is an error.
+        return text if len(text) <= length else text[: length - 1] + "…"
+    return text

@@ -1,0 +1,1 @@
+"""Who we are to KSeF: certificates, keys and how they are read."""

@@ -1,0 +1,177 @@
+"""From KSeF's JSON to ``shapes``. Pure.
+
+Unknown fields, unknown codes and numbers in strings are tolerated. What we cannot do without is not (Unreadable, which
+is a ValueError): a list read short would look like proof that an invoice is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ksefbuffer.ksef.crypto import hex_of_b64_hash
+from ksefbuffer.ksef.limits import NO_LIMIT, Limit
+from ksefbuffer.ksef.shapes import InvoiceMetadata, InvoiceStatus, SessionStatus, Unreadable, UpoPage
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """A JSON object. Raises ValueError."""
+    if not isinstance(value, Mapping):
+        raise Unreadable("a JSON object was due")
+    return value
+
+
+def items(value: object) -> list[Any]:
+    """A JSON array. Raises ValueError."""
+    if not isinstance(value, list):
+        raise Unreadable("a JSON array was due")
+    return value
+
+
+def text(value: object) -> str:
+    """A non-empty string. Raises ValueError."""
+    if not isinstance(value, str) or not value:
+        raise Unreadable("a text was due")
+    return value
+
+
+def optional_text(value: object) -> str:
+    """A string, or "" for null and absence."""
+    return value if isinstance(value, str) else ""
+
+
+def integer(value: object) -> int:
+    """An integer, also when written in a string. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal | float):
+        raise Unreadable("a number was due")
+    return int(value)
+
+
+def moment(value: object) -> datetime:
+    """An instant in UTC; six fractional digits are kept of KSeF's seven. Raises ValueError."""
+    read = datetime.fromisoformat(text(value))
+    return (read if read.tzinfo is not None else read.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def optional_moment(value: object) -> datetime | None:
+    """An instant in UTC, or None for null, absence and what is no instant."""
+    try:
+        return moment(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _optional_integer(value: object) -> int | None:
+    return None if value is None else integer(value)
+
+
+def _status(value: object) -> tuple[int, str, tuple[str, ...], Mapping[str, Any]]:
+    status = mapping(value)
+    details = status.get("details")
+    extensions = status.get("extensions")
+    return (
+        integer(status.get("code")),
+        optional_text(status.get("description")),
+        tuple(str(detail) for detail in details) if isinstance(details, list) else (),
+        extensions if isinstance(extensions, Mapping) else {},
+    )
+
+
+def session_status(reference: str, value: object) -> SessionStatus:
+    """``GET /sessions/{reference}``. Raises ValueError without a status code."""
+    whole = mapping(value)
+    code, description, details, _ = _status(whole.get("status"))
+    upo = whole.get("upo")
+    pages = upo.get("pages") if isinstance(upo, Mapping) else None
+    return SessionStatus(
+        reference=reference,
+        code=code,
+        description=description,
+        details=details,
+        invoice_count=_optional_integer(whole.get("invoiceCount")),
+        successful_count=_optional_integer(whole.get("successfulInvoiceCount")),
+        failed_count=_optional_integer(whole.get("failedInvoiceCount")),
+        created_at=optional_moment(whole.get("dateCreated")),
+        valid_until=optional_moment(whole.get("validUntil")),
+        upo_pages=tuple(
+            UpoPage(text(page.get("referenceNumber")), optional_text(page.get("downloadUrl")))
+            for page in map(mapping, pages if isinstance(pages, list) else ())
+        ),
+    )
+
+
+def invoice_status(value: object) -> InvoiceStatus:
+    """One entry of a session's invoices. Raises ValueError without reference, hash or status code."""
+    whole = mapping(value)
+    code, description, details, extensions = _status(whole.get("status"))
+    return InvoiceStatus(
+        reference=text(whole.get("referenceNumber")),
+        ordinal=_optional_integer(whole.get("ordinalNumber")) or 0,
+        sha256_hex=hex_of_b64_hash(text(whole.get("invoiceHash"))),
+        invoice_number=optional_text(whole.get("invoiceNumber")),
+        ksef_number=optional_text(whole.get("ksefNumber")),
+        code=code,
+        description=description,
+        details=details,
+        original_ksef_number=optional_text(extensions.get("originalKsefNumber")),
+        original_session=optional_text(extensions.get("originalSessionReferenceNumber")),
+        accepted_at=optional_moment(whole.get("acquisitionDate")),
+        invoicing_date=optional_moment(whole.get("invoicingDate")),
+        invoicing_mode=optional_text(whole.get("invoicingMode")),
+        upo_link=optional_text(whole.get("upoDownloadUrl")),
+    )
+
+
+def _amount(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        return None
+
+
+def _day(value: object) -> date | None:
+    try:
+        return date.fromisoformat(optional_text(value)[:10])
+    except ValueError:
+        return None
+
+
+def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = whole.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def invoice_metadata(value: object) -> InvoiceMetadata:
+    """One entry of a metadata query. Raises ValueError without number or hash."""
+    whole = mapping(value)
+    return InvoiceMetadata(
+        ksef_number=text(whole.get("ksefNumber")),
+        invoice_number=optional_text(whole.get("invoiceNumber")),
+        issue_date=_day(whole.get("issueDate")),
+        sha256_hex=hex_of_b64_hash(text(whole.get("invoiceHash"))),
+        seller_nip=optional_text(_part(whole, "seller").get("nip")),
+        buyer_id=optional_text(_part(_part(whole, "buyer"), "identifier").get("value")),
+        invoice_type=optional_text(whole.get("invoiceType")),
+        form_code=optional_text(_part(whole, "formCode").get("systemCode")),
+        currency=optional_text(whole.get("currency")),
+        gross=_amount(whole.get("grossAmount")),
+        invoicing_mode=optional_text(whole.get("invoicingMode")),
+        accepted_at=optional_moment(whole.get("acquisitionDate")),
+    )
+
+
+def rate_limits(value: object) -> dict[str, Limit]:
+    """``GET /rate-limits``: the groups that can be read; a missing figure is no limit. Raises ValueError for others."""
+    limits: dict[str, Limit] = {}
+    for group, figures in mapping(value).items():
+        if isinstance(figures, Mapping):
+            names = ("perSecond", "perMinute", "perHour")
+            per_second, per_minute, per_hour = (integer(figures.get(name, NO_LIMIT)) for name in names)
+            limits[group] = Limit(per_second, per_minute, per_hour)
+    if not limits:
+        raise Unreadable("no limits")
+    return limits

@@ -1,0 +1,448 @@
+"""Outgoing documents. Functions take an open transaction and never commit; ``apply`` is the one door for moves."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ksefbuffer.errors import NoSuchThing, NotAllowedNow
+from ksefbuffer.queue import deliveries
+from ksefbuffer.queue.db import log_after_commit
+from ksefbuffer.queue.models import arrivals, documents, events, sessions
+from ksefbuffer.queue.states import HOLDS_NUMBER, WAITING, Event, State, after
+
+log = logging.getLogger(__name__)
+
+
+class Clash(NotAllowedNow):
+    """Somebody else stored the same bytes, or took the same invoice number, a moment before."""
+
+
+@dataclass(frozen=True)
+class NewDocument:
+    """What the door hands over. ``content`` is None only for a refused file too large to be an invoice."""
+
+    sha256: str
+    size: int
+    content: bytes | None
+    form: str | None = None
+    invoice_number: str | None = None
+    invoice_type: str | None = None
+    issue_date: date | None = None
+    seller_nip: str | None = None
+    business_key: str | None = None
+    corrects: Sequence[dict[str, Any]] = ()
+    urgent: bool = False
+    offline: bool = False
+    corrects_sha256: str | None = None
+    errors: Sequence[dict[str, Any]] = ()
+    warnings: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as its row says, without the bytes. ``session_reference`` is where KSeF judged it."""
+
+    id: int
+    document_id: str
+    sha256: str
+    size: int
+    form: str | None
+    invoice_number: str | None
+    invoice_type: str | None
+    issue_date: date | None
+    seller_nip: str | None
+    business_key: str | None
+    corrects: list[dict[str, Any]]
+    state: State
+    urgent: bool
+    offline: bool
+    corrects_sha256: str | None
+    judged_by_ksef: bool
+    session_id: int | None
+    session_reference: str | None
+    invoice_reference: str | None
+    handed_at: datetime | None
+    ksef_number: str | None
+    accepted_at: datetime | None
+    invoicing_mode: str | None
+    has_upo: bool
+    upo_attempts: int
+    verdict: dict[str, Any] | None
+    attempts: int
+    resends: int
+    next_attempt_at: datetime | None
+    next_poll_at: datetime | None
+    polls: int
+    waits_for: str | None
+    errors: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    received_at: datetime
+    updated_at: datetime
+
+
+_columns = [column for column in documents.c if column.name not in ("content", "upo", "adopted_session")]
+_session_reference = func.coalesce(documents.c.adopted_session, sessions.c.reference).label("session_reference")
+_selection = select(*_columns, documents.c.upo.is_not(None).label("has_upo"), _session_reference).select_from(
+    documents.outerjoin(sessions, documents.c.session_id == sessions.c.id)
+)
+
+
+def _document(row: Any) -> Document:
+    values = dict(row._mapping)
+    values["state"] = State(values["state"])
+    del values["upo_due_at"]
+    return Document(**values)
+
+
+def new_document_id(now: datetime) -> str:
+    """A UUIDv7 (RFC 9562): sorts by time."""
+    milliseconds = int(now.timestamp() * 1000)
+    value = bytearray(milliseconds.to_bytes(6, "big") + os.urandom(10))
+    value[6] = (value[6] & 0x0F) | 0x70
+    value[8] = (value[8] & 0x3F) | 0x80
+    text = value.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def insert_document(tx: Connection, new: NewDocument, *, at: datetime, actor: str, note: str = "") -> Document:
+    """Stores a document: into ``error`` when it carries errors, else into ``queued``.
+
+    Raises Clash when the same bytes, or the same number in a state that holds it, came in meanwhile; the transaction
+    is then good for nothing but undoing.
+    """
+    refused = bool(new.errors)
+    state = State.ERROR if refused else State.QUEUED
+    what = Event.TURNED_AWAY if refused else Event.ACCEPTED
+    statement = (
+        insert(documents)
+        .values(
+            document_id=new_document_id(at),
+            sha256=new.sha256,
+            size=new.size,
+            content=new.content,
+            form=new.form,
+            invoice_number=new.invoice_number,
+            invoice_type=new.invoice_type,
+            issue_date=new.issue_date,
+            seller_nip=new.seller_nip,
+            business_key=new.business_key,
+            corrects=list(new.corrects),
+            state=str(state),
+            urgent=new.urgent,
+            offline=new.offline,
+            corrects_sha256=new.corrects_sha256,
+            errors=list(new.errors),
+            warnings=list(new.warnings),
+            received_at=at,
+            updated_at=at,
+        )
+        .returning(documents.c.id)
+    )
+    try:
+        row_id = tx.execute(statement).scalar_one()
+    except IntegrityError as error:
+        raise Clash("Taki dokument właśnie przyjęto.") from error
+    _write_event(tx, row_id, at, what, None, state, actor, note)
+    document = get(tx, row_id)
+    log_after_commit(tx, log, "document=%s →%s event=%s actor=%s", document.document_id, state, what, actor)
+    return document
+
+
+def get(tx: Connection, row_id: int) -> Document:
+    row = tx.execute(_selection.where(documents.c.id == row_id)).first()
+    if row is None:
+        raise NoSuchThing(f"Nie ma dokumentu o kluczu {row_id}.")
+    return _document(row)
+
+
+def find(tx: Connection, document_id: str) -> Document:
+    """By the public id, or by any unambiguous beginning of it (≥ 8 characters). Raises NoSuchThing."""
+    rows = (
+        tx.execute(_selection.where(documents.c.document_id.startswith(document_id, autoescape=True)).limit(2)).all()
+        if len(document_id) >= 8
+        else []
+    )
+    if len(rows) != 1:
+        raise NoSuchThing(
+            f"Nie ma dokumentu „{document_id}”."
+            if not rows
+            else f"Początek „{document_id}” pasuje do wielu dokumentów.",
+            action="Lista: ksefbuffer queue list.",
+        )
+    return _document(rows[0])
+
+
+def by_sha256(tx: Connection, sha256: str) -> Document | None:
+    row = tx.execute(_selection.where(documents.c.sha256 == sha256)).first()
+    return _document(row) if row else None
+
+
+def by_ksef_number(tx: Connection, ksef_number: str) -> Document | None:
+    row = tx.execute(_selection.where(documents.c.ksef_number == ksef_number)).first()
+    return _document(row) if row else None
+
+
+def holder_of_number(tx: Connection, business_key: str) -> Document | None:
+    """The document that holds this seller + kind + number now (D05)."""
+    row = tx.execute(
+        _selection.where(
+            documents.c.business_key == business_key, documents.c.state.in_([str(s) for s in HOLDS_NUMBER])
+        )
+    ).first()
+    return _document(row) if row else None
+
+
+def content(tx: Connection, row_id: int) -> bytes | None:
+    """The bytes as they came; None only for a refused file that was too large."""
+    found: bytes | None = tx.execute(select(documents.c.content).where(documents.c.id == row_id)).scalar_one()
+    return found
+
+
+def upo(tx: Connection, row_id: int) -> bytes | None:
+    """The receipt as KSeF gave it, checked; None until it is there."""
+    found: bytes | None = tx.execute(select(documents.c.upo).where(documents.c.id == row_id)).scalar_one()
+    return found
+
+
+def apply(
+    tx: Connection, document: Document, event: Event, *, at: datetime, actor: str, note: str = "", **changes: Any
+) -> Document:
+    """Moves a document: compare-and-swap on the state it was read in, one event row, and the answers made due.
+
+    ``changes`` are further columns of the same UPDATE. Raises NotAllowedNow when CONTRACT §1 does not allow the move,
+    or when the document was moved by somebody else meanwhile; Clash when its invoice number is taken.
+    """
+    to_state = after(document.state, event)
+    if to_state is None:
+        raise NotAllowedNow(
+            f"Dokument {document.document_id} jest w stanie „{document.state}” – tego nie można teraz zrobić."
+        )
+    values: dict[str, Any] = {
+        "state": str(to_state),
+        "updated_at": at,
+        "waits_for": None,
+        **_cleared(to_state),
+        **changes,
+    }
+    try:
+        moved = tx.execute(
+            update(documents)
+            .where(documents.c.id == document.id, documents.c.state == str(document.state))
+            .values(**values)
+        )
+    except IntegrityError as error:
+        raise Clash(f"Numer faktury dokumentu {document.document_id} zajął tymczasem inny dokument.") from error
+    if moved.rowcount != 1:
+        raise NotAllowedNow(f"Dokument {document.document_id} zmienił stan w międzyczasie; spróbuj jeszcze raz.")
+    _write_event(tx, document.id, at, event, document.state, to_state, actor, note)
+    deliveries.want(tx, document.id, at)
+    log_after_commit(
+        tx,
+        log,
+        "document=%s %s→%s event=%s actor=%s attempt=%s",
+        document.document_id,
+        document.state,
+        to_state,
+        event,
+        actor,
+        values.get("attempts", document.attempts),
+    )
+    return get(tx, document.id)
+
+
+def _cleared(to_state: State) -> dict[str, Any]:
+    """What a state never carries over from the one before."""
+    cleared: dict[str, Any] = {"next_attempt_at": None, "next_poll_at": None, "polls": 0, "verdict": None}
+    if to_state in WAITING:
+        cleared |= {"session_id": None, "invoice_reference": None, "handed_at": None}
+    if to_state not in (State.ERROR, State.FAILED):
+        cleared["errors"] = []
+    return cleared
+
+
+def note_wait(tx: Connection, document: Document, waits_for: str | None, *, at: datetime) -> None:
+    """Says what a queued document waits for; not a move, so no event."""
+    if document.waits_for == waits_for:
+        return
+    changed = tx.execute(
+        update(documents)
+        .where(documents.c.id == document.id, documents.c.state == str(State.QUEUED))
+        .values(waits_for=waits_for, updated_at=at)
+    )
+    if changed.rowcount:
+        deliveries.want(tx, document.id, at)
+
+
+def tell(tx: Connection, row_id: int, *, at: datetime) -> None:
+    """Makes the answers due after a change that is no move."""
+    deliveries.want(tx, row_id, at)
+
+
+def change(tx: Connection, row_id: int, **values: Any) -> None:
+    """Bookkeeping columns that are no move (poll times, references, the UPO)."""
+    tx.execute(update(documents).where(documents.c.id == row_id).values(**values))
+
+
+def waiting(tx: Connection, now: datetime, *, limit: int) -> list[Document]:
+    """Documents that may be sent now, in sending order: urgent first, then the oldest."""
+    query = (
+        _selection.where(
+            documents.c.state.in_([str(s) for s in WAITING]),
+            or_(documents.c.state == str(State.QUEUED), documents.c.next_attempt_at <= now),
+        )
+        .order_by(documents.c.urgent.desc(), documents.c.id)
+        .limit(limit)
+    )
+    return [_document(row) for row in tx.execute(query)]
+
+
+def next_attempt(tx: Connection) -> datetime | None:
+    """When the first failed document is to be tried again."""
+    due: datetime | None = tx.execute(
+        select(func.min(documents.c.next_attempt_at)).where(documents.c.state == str(State.FAILED))
+    ).scalar_one()
+    return due
+
+
+def in_session(tx: Connection, session_id: int) -> list[Document]:
+    """Documents of a session that have no verdict yet."""
+    query = _selection.where(
+        documents.c.state == str(State.PROCESSING), documents.c.session_id == session_id, documents.c.verdict.is_(None)
+    ).order_by(documents.c.id)
+    return [_document(row) for row in tx.execute(query)]
+
+
+def to_poll(tx: Connection, now: datetime, *, limit: int = 500) -> list[Document]:
+    """Documents in an open session whose status is to be asked for now."""
+    query = (
+        _selection.where(
+            documents.c.state == str(State.PROCESSING),
+            documents.c.next_poll_at <= now,
+            documents.c.verdict.is_(None),
+            documents.c.invoice_reference.is_not(None),
+            sessions.c.state == "open",
+        )
+        .order_by(documents.c.next_poll_at)
+        .limit(limit)
+    )
+    return [_document(row) for row in tx.execute(query)]
+
+
+def to_weigh(tx: Connection, now: datetime) -> Document | None:
+    """A document whose verdict (440, 500, 550) still needs to be weighed now."""
+    row = tx.execute(
+        _selection.where(
+            documents.c.state == str(State.PROCESSING),
+            documents.c.verdict.is_not(None),
+            documents.c.next_poll_at <= now,
+        )
+        .order_by(documents.c.next_poll_at)
+        .limit(1)
+    ).first()
+    return _document(row) if row else None
+
+
+def lacking_upo(tx: Connection, now: datetime) -> Document | None:
+    """A sent document whose UPO is to be fetched now."""
+    row = tx.execute(_selection.where(documents.c.upo_due_at <= now).order_by(documents.c.upo_due_at).limit(1)).first()
+    return _document(row) if row else None
+
+
+def next_poll(tx: Connection) -> datetime | None:
+    """When the next status or UPO is to be asked for."""
+    polls = tx.execute(
+        select(func.min(documents.c.next_poll_at))
+        .select_from(documents.join(sessions, documents.c.session_id == sessions.c.id))
+        .where(
+            documents.c.state == str(State.PROCESSING),
+            or_(documents.c.verdict.is_not(None), sessions.c.state == "open"),
+        )
+    ).scalar_one()
+    upos = tx.execute(select(func.min(documents.c.upo_due_at))).scalar_one()
+    return min((due for due in (polls, upos) if due is not None), default=None)
+
+
+def originals_in_the_way(tx: Connection, corrections: Iterable[Document]) -> dict[int, Document]:
+    """For each correction, the document of this buffer that it corrects and that has no number yet."""
+    found: dict[int, Document] = {}
+    for correction in corrections:
+        for original in correction.corrects:
+            if original.get("ksef_number"):
+                continue
+            row = tx.execute(
+                _selection.where(
+                    documents.c.seller_nip == correction.seller_nip,
+                    documents.c.invoice_number == original["number"],
+                    documents.c.id != correction.id,
+                    documents.c.state.in_([str(s) for s in (State.QUEUED, State.PROCESSING, State.FAILED)]),
+                )
+            ).first()
+            if row is not None:
+                found[correction.id] = _document(row)
+    return found
+
+
+def history(tx: Connection, row_id: int) -> list[dict[str, Any]]:
+    """The event log of a document, oldest first."""
+    query = (
+        select(events.c.at, events.c.event, events.c.from_state, events.c.to_state, events.c.actor, events.c.note)
+        .where(events.c.document == row_id)
+        .order_by(events.c.id)
+    )
+    return [dict(row._mapping) for row in tx.execute(query)]
+
+
+def listing(
+    tx: Connection, *, states: Sequence[State] = (), limit: int = 100, before: int | None = None
+) -> list[Document]:
+    """Newest first, each with the reference its first arrival gave."""
+    conditions: list[ColumnElement[bool]] = []
+    if states:
+        conditions.append(documents.c.state.in_([str(state) for state in states]))
+    if before is not None:
+        conditions.append(documents.c.id < before)
+    query = _selection.where(and_(True, *conditions)).order_by(documents.c.id.desc()).limit(limit)
+    return [_document(row) for row in tx.execute(query)]
+
+
+def places(tx: Connection, row_id: int) -> list[dict[str, Any]]:
+    """Every arrival of a document, oldest first."""
+    query = (
+        select(
+            arrivals.c.connector, arrivals.c.place, arrivals.c.answer_name, arrivals.c.reference, arrivals.c.arrived_at
+        )
+        .where(arrivals.c.document == row_id)
+        .order_by(arrivals.c.id)
+    )
+    return [dict(row._mapping) for row in tx.execute(query)]
+
+
+def _write_event(
+    tx: Connection,
+    row_id: int,
+    at: datetime,
+    event: Event,
+    from_state: State | None,
+    to_state: State,
+    actor: str,
+    note: str,
+) -> None:
+    tx.execute(
+        insert(events).values(
+            document=row_id,
+            at=at,
+            event=str(event),
+            from_state=None if from_state is None else str(from_state),
+            to_state=str(to_state),
+            actor=actor,
+            note=note,
+        )
+    )

@@ -1,0 +1,279 @@
+"""The tables. The schema is the specification: what must never happen is a constraint here, not a hope elsewhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Connection,
+    Date,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    event,
+    text,
+)
+
+from ksefbuffer.queue.states import HOLDS_NUMBER, State
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC time, in and out. SQLite keeps no zone, so it gets and gives the UTC wall time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone reached the database")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite numbers rows by itself only for INTEGER PRIMARY KEY.
+Key = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _among(column: str, values: Any) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
+
+
+# One row: whose database this is. A buffer is bound to one NIP and one environment for life (CONTRACT §8).
+buffer = Table(
+    "buffer",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("nip", String(10), nullable=False),
+    Column("environment", String(16), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+# A KSeF session: opening → open → closing → done. Its AES key lives in the sender's memory alone.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("reference", String(64), unique=True),
+    Column("form", String(16), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    Column("valid_until", UtcTime),
+    Column("last_used_at", UtcTime, nullable=False),
+    Column("sends", Integer, nullable=False, server_default="0"),
+    Column("closing_since", UtcTime),
+    Column("closed_at", UtcTime),
+    Column("next_look_at", UtcTime),
+    Column("looks", Integer, nullable=False, server_default="0"),
+    Column("status_code", Integer),
+    Column("note", Text),
+    CheckConstraint(_among("state", ("opening", "open", "closing", "done")), name="state"),
+    CheckConstraint("state IN ('opening', 'done') OR reference IS NOT NULL", name="reference"),
+    Index(
+        "ix_sessions_unfinished",
+        "state",
+        "next_look_at",
+        sqlite_where=text("state <> 'done'"),
+        postgresql_where=text("state <> 'done'"),
+    ),
+)
+
+# An outgoing document: its bytes are ours from the commit that inserts the row.
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("document_id", String(36), nullable=False, unique=True),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("content", LargeBinary),  # absent only for a refused file too large to be an invoice
+    Column("form", String(32)),
+    Column("invoice_number", Text),
+    Column("invoice_type", String(32)),
+    Column("issue_date", Date),
+    Column("seller_nip", String(16)),
+    Column("business_key", Text),
+    Column("corrects", JSON, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("urgent", Boolean, nullable=False),
+    Column("offline", Boolean, nullable=False),
+    Column("corrects_sha256", String(64)),
+    Column("judged_by_ksef", Boolean, nullable=False, server_default=text("false")),
+    Column("session_id", Key, ForeignKey("sessions.id")),
+    Column("invoice_reference", String(64)),
+    Column("handed_at", UtcTime),
+    Column("ksef_number", String(40), unique=True),
+    Column("accepted_at", UtcTime),
+    Column("invoicing_mode", String(16)),
+    Column("adopted_session", String(64)),
+    Column("upo", LargeBinary),
+    Column("upo_due_at", UtcTime),
+    Column("upo_attempts", Integer, nullable=False, server_default="0"),
+    Column("verdict", JSON(none_as_null=True)),  # KSeF's word that still needs to be weighed (440, 500, 550)
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("resends", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", UtcTime),
+    Column("next_poll_at", UtcTime),
+    Column("polls", Integer, nullable=False, server_default="0"),
+    Column("waits_for", Text),
+    Column("errors", JSON, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    CheckConstraint(_among("state", State), name="state"),
+    CheckConstraint("(state = 'sent') = (ksef_number IS NOT NULL)", name="sent_has_number"),
+    CheckConstraint("state <> 'processing' OR session_id IS NOT NULL", name="processing_in_session"),
+    CheckConstraint("state NOT IN ('queued', 'failed') OR session_id IS NULL", name="waiting_unbound"),
+    CheckConstraint("state IN ('error', 'cancelled') OR content IS NOT NULL", name="bytes_kept"),
+    CheckConstraint("state <> 'failed' OR next_attempt_at IS NOT NULL", name="failed_has_next"),
+    Index(
+        "uq_documents_business_key",
+        "business_key",
+        unique=True,
+        sqlite_where=text(_among("state", HOLDS_NUMBER)),
+        postgresql_where=text(_among("state", HOLDS_NUMBER)),
+    ),
+    Index(
+        "ix_documents_waiting",
+        "urgent",
+        "id",
+        sqlite_where=text("state IN ('failed', 'queued')"),
+        postgresql_where=text("state IN ('failed', 'queued')"),
+    ),
+    Index(
+        "ix_documents_processing",
+        "session_id",
+        "next_poll_at",
+        sqlite_where=text("state = 'processing'"),
+        postgresql_where=text("state = 'processing'"),
+    ),
+    Index(
+        "ix_documents_upo_due",
+        "upo_due_at",
+        sqlite_where=text("upo_due_at IS NOT NULL"),
+        postgresql_where=text("upo_due_at IS NOT NULL"),
+    ),
+    Index("ix_documents_state", "state", "id"),
+    Index("ix_documents_invoice_number", "seller_nip", "invoice_number"),
+)
+
+# One way a document came to us; each is answered in its own place. The newest holder of a name is "current".
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("document", Key, ForeignKey("documents.id"), nullable=False),
+    Column("connector", String(8), nullable=False),
+    Column("place", Text, nullable=False),  # file name or row key, as it came
+    Column("answer_name", Text, nullable=False),  # the stem of the answer's files, or the row key
+    Column("reference", Text),
+    Column("callback_url", Text),
+    Column("arrived_at", UtcTime, nullable=False),
+    CheckConstraint(_among("connector", ("folder", "table", "http")), name="connector"),
+    Index("uq_arrivals_answer_name", "connector", "answer_name", unique=True),
+    Index("ix_arrivals_document", "document"),
+)
+
+# The outbox: what is still to be told. A row is due while wanted > told.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("arrival", Key, ForeignKey("arrivals.id"), nullable=False, unique=True),
+    Column("wanted", Integer, nullable=False),
+    Column("told", Integer, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    CheckConstraint("told <= wanted", name="not_ahead"),
+    Index("ix_deliveries_due", "due_at", sqlite_where=text("told < wanted"), postgresql_where=text("told < wanted")),
+)
+
+# The append-only log: every move of a document is one row here, written in the same commit.
+events = Table(
+    "events",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("document", Key, ForeignKey("documents.id"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("from_state", String(12)),
+    Column("to_state", String(12), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("ix_events_document", "document", "id"),
+)
+
+# What holds the whole sender back, and until when; one row a reason.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("scope", String(32), primary_key=True),
+    Column("since", UtcTime, nullable=False),
+    Column("until", UtcTime, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("code", String(32), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("action", Text, nullable=False),
+)
+
+# Small facts the processes tell each other (last contact with KSeF, files the intake passes over).
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+APPEND_ONLY = {
+    "sqlite": (
+        "CREATE TRIGGER events_no_update BEFORE UPDATE ON events "
+        "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
+        "CREATE TRIGGER events_no_delete BEFORE DELETE ON events "
+        "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION events_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'events are append-only'; END $$",
+        "CREATE TRIGGER events_no_change BEFORE UPDATE OR DELETE ON events "
+        "FOR EACH ROW EXECUTE FUNCTION events_append_only()",
+    ),
+}
+
+
+@event.listens_for(events, "after_create")
+def _protect_events(_target: Table, connection: Connection, **_: Any) -> None:
+    for statement in APPEND_ONLY.get(connection.dialect.name, ()):
+        connection.exec_driver_sql(statement)

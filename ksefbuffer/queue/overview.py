@@ -1,0 +1,62 @@
+"""The one read model for the command line, and later for the page and the metrics. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from ksefbuffer.queue import facts
+from ksefbuffer.queue.models import deliveries, documents, pauses, sessions
+from ksefbuffer.queue.pauses import Pause
+from ksefbuffer.queue.states import State
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One screen's worth. ``counts`` has every state; times are aware UTC; ``ksef`` is the last contact's outcome."""
+
+    counts: dict[str, int]
+    oldest_waiting: datetime | None
+    next_attempt: datetime | None
+    pauses: list[Pause]
+    open_sessions: int
+    answers_due: int
+    answers_failing: int
+    last_answer_error: str | None
+    upos_due: int
+    ksef: tuple[Any, datetime] | None
+    passed_over: tuple[Any, datetime] | None
+    table: tuple[Any, datetime] | None
+    limits: tuple[Any, datetime] | None
+
+
+def overview(tx: Connection, now: datetime) -> Overview:
+    counts = dict.fromkeys(map(str, State), 0)
+    counts.update(tx.execute(select(documents.c.state, func.count()).group_by(documents.c.state)).tuples().all())
+    waiting = documents.c.state.in_([str(State.QUEUED), str(State.FAILED), str(State.PROCESSING)])
+    due = deliveries.c.told < deliveries.c.wanted
+    return Overview(
+        counts=counts,
+        oldest_waiting=tx.execute(select(func.min(documents.c.received_at)).where(waiting)).scalar_one(),
+        next_attempt=tx.execute(
+            select(func.min(documents.c.next_attempt_at)).where(documents.c.state == str(State.FAILED))
+        ).scalar_one(),
+        pauses=[Pause(**row._mapping) for row in tx.execute(select(pauses).order_by(pauses.c.until.desc()))],
+        open_sessions=tx.execute(select(func.count()).where(sessions.c.state == "open")).scalar_one(),
+        answers_due=tx.execute(select(func.count()).where(due)).scalar_one(),
+        answers_failing=tx.execute(select(func.count()).where(due, deliveries.c.attempts > 0)).scalar_one(),
+        last_answer_error=tx.execute(
+            select(deliveries.c.last_error)
+            .where(due, deliveries.c.attempts > 0)
+            .order_by(deliveries.c.id.desc())
+            .limit(1)
+        ).scalar(),
+        upos_due=tx.execute(select(func.count()).where(documents.c.upo_due_at.is_not(None))).scalar_one(),
+        ksef=facts.get(tx, "ksef"),
+        passed_over=facts.get(tx, "passed_over"),
+        table=facts.get(tx, "table"),
+        limits=facts.get(tx, "limits"),
+    )

@@ -1,0 +1,63 @@
+"""What holds the whole sender back. A destination's trouble is one row here, not an attempt of each document."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from ksefbuffer.queue import deliveries
+from ksefbuffer.queue.db import log_after_commit
+from ksefbuffer.queue.models import pauses
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """``step`` counts the failures in a row; ``message`` and ``action`` are Polish."""
+
+    scope: str
+    since: datetime
+    until: datetime
+    step: int
+    code: str
+    message: str
+    action: str
+
+
+def pause(tx: Connection, scope: str, *, at: datetime, until: datetime, code: str, message: str, action: str) -> None:
+    """Holds the sender until ``until``; the first row of a scope also tells every queued document's owner."""
+    known = tx.execute(select(pauses.c.step, pauses.c.since).where(pauses.c.scope == scope)).first()
+    values = {"until": until, "code": code, "message": message, "action": action}
+    if known is None:
+        tx.execute(insert(pauses).values(scope=scope, since=at, step=1, **values))
+        deliveries.want_for_queued(tx, at)
+    else:
+        tx.execute(update(pauses).where(pauses.c.scope == scope).values(step=known.step + 1, **values))
+    log_after_commit(tx, log, "pause scope=%s until=%s code=%s", scope, until.isoformat(timespec="seconds"), code)
+
+
+def active(tx: Connection, now: datetime) -> Pause | None:
+    """The pause that lasts longest, if any lasts."""
+    row = tx.execute(select(pauses).where(pauses.c.until > now).order_by(pauses.c.until.desc()).limit(1)).first()
+    return Pause(**row._mapping) if row else None
+
+
+def known(tx: Connection, scope: str) -> Pause | None:
+    row = tx.execute(select(pauses).where(pauses.c.scope == scope)).first()
+    return Pause(**row._mapping) if row else None
+
+
+def over(tx: Connection, *scopes: str) -> None:
+    """What held the sender back is gone."""
+    gone = tx.execute(delete(pauses).where(pauses.c.scope.in_(scopes)))
+    if gone.rowcount:
+        log_after_commit(tx, log, "pause over scopes=%s", ",".join(scopes))
+
+
+def end_expired(tx: Connection, now: datetime) -> None:
+    """Forgets rows of limits whose time has come; trouble with KSeF stays known until a call succeeds."""
+    tx.execute(delete(pauses).where(pauses.c.until <= now, pauses.c.scope.startswith("limit:")))

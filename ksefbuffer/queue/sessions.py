@@ -1,0 +1,144 @@
+"""KSeF sessions as rows. A session's AES key is not here: it lives in the sender's memory and dies with it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, exists, func, insert, select, update
+
+from ksefbuffer.queue.db import log_after_commit
+from ksefbuffer.queue.models import documents, sessions
+from ksefbuffer.queue.states import State
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Session:
+    """``state``: opening → open → closing → done; ``sends`` counts the invoices handed in."""
+
+    id: int
+    reference: str | None
+    form: str
+    state: str
+    opened_at: datetime
+    valid_until: datetime | None
+    last_used_at: datetime
+    sends: int
+    closing_since: datetime | None
+    closed_at: datetime | None
+    next_look_at: datetime | None
+    looks: int
+    status_code: int | None
+    note: str | None
+
+
+def _session(row: Any) -> Session:
+    return Session(**row._mapping)
+
+
+def begin(tx: Connection, form: str, *, at: datetime) -> int:
+    return int(
+        tx.execute(
+            insert(sessions).values(form=form, state="opening", opened_at=at, last_used_at=at).returning(sessions.c.id)
+        ).scalar_one()
+    )
+
+
+def opened(tx: Connection, session_id: int, reference: str, valid_until: datetime, *, at: datetime) -> None:
+    tx.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id, sessions.c.state == "opening")
+        .values(reference=reference, state="open", valid_until=valid_until, last_used_at=at)
+    )
+    log_after_commit(tx, log, "session=%s opened reference=%s", session_id, reference)
+
+
+def abandon(tx: Connection, session_id: int, note: str) -> None:
+    """An opening that brought no reference: nothing was sent into it."""
+    tx.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id, sessions.c.state == "opening")
+        .values(state="done", note=note)
+    )
+
+
+def used(tx: Connection, session_id: int, *, at: datetime) -> None:
+    tx.execute(update(sessions).where(sessions.c.id == session_id).values(last_used_at=at, sends=sessions.c.sends + 1))
+
+
+def stop_using(tx: Connection, session_id: int, *, at: datetime, note: str) -> None:
+    """No invoice goes into this session any more; it is to be closed at KSeF and reconciled."""
+    changed = tx.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id, sessions.c.state == "open")
+        .values(state="closing", closing_since=at, next_look_at=at, looks=0, note=note)
+    )
+    if changed.rowcount:
+        log_after_commit(tx, log, "session=%s closing reason=%s", session_id, note)
+
+
+def closed(tx: Connection, session_id: int, *, at: datetime) -> None:
+    tx.execute(update(sessions).where(sessions.c.id == session_id).values(closed_at=at, looks=0))
+
+
+def look_again(tx: Connection, session_id: int, *, at: datetime, looks: int, status_code: int | None = None) -> None:
+    values: dict[str, Any] = {"next_look_at": at, "looks": looks}
+    if status_code is not None:
+        values["status_code"] = status_code
+    tx.execute(update(sessions).where(sessions.c.id == session_id).values(**values))
+
+
+def done(tx: Connection, session_id: int, *, status_code: int | None) -> None:
+    tx.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id)
+        .values(state="done", next_look_at=None, status_code=status_code)
+    )
+    log_after_commit(tx, log, "session=%s done status=%s", session_id, status_code)
+
+
+def get(tx: Connection, session_id: int) -> Session:
+    return _session(tx.execute(select(sessions).where(sessions.c.id == session_id)).one())
+
+
+def unfinished(tx: Connection, *states: str) -> list[Session]:
+    query = select(sessions).where(sessions.c.state.in_(states)).order_by(sessions.c.id)
+    return [_session(row) for row in tx.execute(query)]
+
+
+def to_close(tx: Connection, now: datetime) -> Session | None:
+    """A closing session that is to be looked at now."""
+    row = tx.execute(
+        select(sessions)
+        .where(sessions.c.state == "closing", sessions.c.next_look_at <= now)
+        .order_by(sessions.c.next_look_at)
+        .limit(1)
+    ).first()
+    return _session(row) if row else None
+
+
+def next_look(tx: Connection) -> datetime | None:
+    """When the next closing session is to be looked at."""
+    due: datetime | None = tx.execute(
+        select(func.min(sessions.c.next_look_at)).where(sessions.c.state == "closing")
+    ).scalar_one()
+    return due
+
+
+def has_unjudged(tx: Connection, session_id: int) -> bool:
+    """Whether a document of the session still waits for KSeF's word."""
+    return bool(
+        tx.execute(
+            select(
+                exists().where(
+                    documents.c.session_id == session_id,
+                    documents.c.state == str(State.PROCESSING),
+                    documents.c.verdict.is_(None),
+                )
+            )
+        ).scalar_one()
+    )

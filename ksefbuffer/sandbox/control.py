@@ -1,0 +1,217 @@
+"""The control interface under /sandbox: the same orders as in Python, by HTTP, from this machine only."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from .faults import Fault
+from .numbers import NIP
+from .wire import Request, Response, as_json, nothing
+from .world import World
+
+if TYPE_CHECKING:
+    from .core import Sandbox
+
+_SUBJECTS = ("Nip", "Pesel", "Fingerprint")
+_FAULT_FIELDS = {item.name for item in fields(Fault)}
+
+
+def handle(sandbox: Sandbox, request: Request) -> Response:
+    """Answers a control request; mistakes are 400 with a sentence, unknown things 404."""
+    if not _from_here(request.client_ip):
+        return as_json(403, {"error": "control is reachable from this machine only"})
+    action = _ACTIONS.get((request.method, request.segments[1:]))
+    reference = ""
+    if action is None and request.segments[1:2] == ("sessions",) and len(request.segments) == 4:
+        reference = request.segments[2]
+        action = _ACTIONS.get((request.method, ("sessions", "*", request.segments[3])))
+    if action is None:
+        return as_json(
+            404, {"error": "no such control", "controls": [f"{m} /sandbox/{'/'.join(p)}" for m, p in _ACTIONS]}
+        )
+    try:
+        body = json.loads(request.body) if request.body.strip() else {}
+        if not isinstance(body, dict):
+            raise ValueError("the body must be a JSON object")
+        return action(sandbox, body | ({"reference": reference} if reference else {}))
+    except LookupError as fault:
+        return as_json(404, {"error": f"not found: {fault}"})
+    except (ValueError, TypeError) as fault:
+        return as_json(400, {"error": str(fault)})
+
+
+def _from_here(client_ip: str) -> bool:
+    try:
+        address = ipaddress.ip_address(client_ip)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def keep_token(world: World, reference: str, nip: str, token: str) -> None:
+    """Raises ValueError for what is not a NIP."""
+    if not NIP.fullmatch(nip):
+        raise ValueError("nip must be ten digits")
+    world.store.run(
+        "INSERT INTO tokens (reference, sha256, nip) VALUES (?, ?, ?)",
+        reference,
+        hashlib.sha256(token.encode()).hexdigest(),
+        nip,
+    )
+
+
+def revoke_token(world: World, token: str) -> None:
+    """Raises LookupError for a token never issued."""
+    if not world.store.run(
+        "UPDATE tokens SET revoked = 1 WHERE sha256 = ?", hashlib.sha256(token.encode()).hexdigest()
+    ):
+        raise LookupError("token")
+
+
+def grant(world: World, nip: str, subject_type: str, subject_value: str) -> None:
+    if not NIP.fullmatch(nip[:10]):
+        raise ValueError("nip must be ten digits")
+    if subject_type not in _SUBJECTS:
+        raise ValueError(f"subjectType must be one of: {', '.join(_SUBJECTS)}")
+    world.store.run("INSERT OR IGNORE INTO grants VALUES (?, ?, ?)", nip, subject_type, subject_value.upper())
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text")
+    return value
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false")
+    return value
+
+
+def _add_fault(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    if unknown := sorted(set(body) - _FAULT_FIELDS):
+        raise ValueError(f"unknown: {', '.join(unknown)}; a fault has: {', '.join(sorted(_FAULT_FIELDS))}")
+    fault = Fault(**body)
+    sandbox.faults.add(fault)
+    return as_json(201, sandbox.faults.listed())
+
+
+def _list_faults(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    return as_json(200, sandbox.faults.listed())
+
+
+def _clear_faults(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    sandbox.faults.clear()
+    return nothing()
+
+
+def _rotate(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    sandbox.rotate_keys(keep_old=_flag(body, "keepOld"))
+    return nothing()
+
+
+def _issue(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    return as_json(201, {"token": sandbox.issue_token(_text(body, "nip"))})
+
+
+def _revoke(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    sandbox.revoke_token(_text(body, "token"))
+    return nothing()
+
+
+def _expire(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    sandbox.expire_tokens(refresh=_flag(body, "refresh"))
+    return nothing()
+
+
+def _kill(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    code = body.get("code", 500)
+    if not isinstance(code, int) or code < 400:
+        raise ValueError("code must be a final status of at least 400")
+    sandbox.kill_session(body["reference"], code)
+    return nothing()
+
+
+def _outage(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    seconds = body.get("seconds")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
+        raise ValueError("seconds must be a positive number, or null for until stopped")
+    sandbox.outage(seconds, style=str(body.get("style", "refused")))
+    return nothing()
+
+
+def _stop_outage(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    sandbox.stop_outage()
+    return nothing()
+
+
+def _grant(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    sandbox.grant(_text(body, "nip"), _text(body, "subjectType"), _text(body, "subjectValue"))
+    return nothing(201)
+
+
+def _invoices(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    return Response(200, {"Content-Type": "application/json; charset=utf-8"}, sandbox.dump_invoices().encode())
+
+
+def _deviations(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    items = [
+        {"at": item.at.isoformat(), "operation": item.operation, "name": item.name, "text": item.text}
+        for item in sandbox.deviations
+    ]
+    return as_json(200, items)
+
+
+def _forget(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    sandbox.forget_deviations()
+    return nothing()
+
+
+def _calls(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    return as_json(200, dict(sandbox.calls))
+
+
+def _release(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    return as_json(200, {"released": sandbox.release()})
+
+
+def _settings(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    return as_json(200, {"latencySeconds": sandbox.latency_s})
+
+
+def _set(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    seconds = body.get("latencySeconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ValueError("latencySeconds must be a number")
+    sandbox.latency_s = float(seconds)
+    return _settings(sandbox, body)
+
+
+_ACTIONS: dict[tuple[str, tuple[str, ...]], Callable[[Sandbox, dict[str, Any]], Response]] = {
+    ("POST", ("faults",)): _add_fault,
+    ("GET", ("faults",)): _list_faults,
+    ("DELETE", ("faults",)): _clear_faults,
+    ("POST", ("release",)): _release,
+    ("POST", ("keys", "rotate")): _rotate,
+    ("POST", ("tokens",)): _issue,
+    ("POST", ("tokens", "expire")): _expire,
+    ("POST", ("tokens", "revoke")): _revoke,
+    ("POST", ("sessions", "*", "kill")): _kill,
+    ("POST", ("outage",)): _outage,
+    ("DELETE", ("outage",)): _stop_outage,
+    ("POST", ("grants",)): _grant,
+    ("GET", ("invoices",)): _invoices,
+    ("GET", ("deviations",)): _deviations,
+    ("DELETE", ("deviations",)): _forget,
+    ("GET", ("calls",)): _calls,
+    ("GET", ("settings",)): _settings,
+    ("POST", ("settings",)): _set,
+}

@@ -1,0 +1,352 @@
+"""The sandbox as one function: a request in, an answer out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import control, logins, operations, sessions
+from .bearer import ACCESS, REFRESH, Tokens
+from .faults import OUTAGE_STYLES, Faults, Outage, after_work, before_work
+from .keys import Keys
+from .limits import RateLimits
+from .operations import Operation
+from .settlement import settle
+from .store import Store, restored, stored
+from .wire import BadRequest, Problem, Refusal, Request, Response, TooManyRequests, accepts_xml, invalid
+from .world import Call, World
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .server import Server
+
+log = logging.getLogger("ksefbuffer.sandbox")
+
+# Parts of the real API that the sandbox does not serve; anything else is simply an address that does not exist.
+_ELSEWHERE = {"certificates", "collective-identifiers", "invoices", "limits", "peppol", "permissions", "sessions",
+              "testdata", "tokens", "auth"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SandboxInvoice:
+    """An invoice handed in. ``sha256`` is hex, of the plain file as declared; ``at`` is when it was taken (UTC)."""
+
+    ksef_number: str | None
+    sha256: str
+    nip: str
+    invoice_number: str
+    session: str
+    status: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The client did what KSeF's documents tell it not to. ``name`` is fixed, ``text`` explains."""
+
+    at: datetime
+    operation: str
+    name: str
+    text: str
+
+
+class Sandbox:
+    """A strict local KSeF. Everything may be called from any thread.
+
+    ``state``: a file that everything survives in, None for memory. ``clock``: aware UTC, the real one by default.
+    ``limits``: "production" (FACTS §6), "test" (ten times that) or "none". ``seed``: the same seed gives the same
+    references and KSeF numbers.
+    """
+
+    base_url = "http://ksef.sandbox/v2"
+
+    def __init__(
+        self,
+        state: Path | None = None,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        latency_s: float = 0.2,
+        limits: str = "production",
+        seed: int | None = None,
+    ) -> None:
+        self.clock = clock or (lambda: datetime.now(UTC))
+        self.calls: Counter[str] = Counter()
+        self.faults = Faults(operations.NAMES)
+        self._outage: Outage | None = None
+        lock = threading.RLock()
+        store = Store(state, seed)
+        with store.transaction():
+            keys = Keys(store, self.clock())
+            self._world = World(store, keys, Tokens(store), RateLimits(limits), lock, latency_s)
+            for name in ("paging", "links"):
+                store.secret(name)
+
+    @contextmanager
+    def _locked(self) -> Iterator[World]:
+        """The state, brought up to now, in one transaction."""
+        with self._world.lock, self._world.store.transaction():
+            settle(self._world, self.clock())
+            yield self._world
+
+    # --- answering -------------------------------------------------------------------------------------------------
+
+    def handle(self, request: Request) -> Response:
+        """Answers one request, committing first. ``cut`` and ``delay_s`` of the answer are for the carrier to obey."""
+        if request.path == "/sandbox" or request.path.startswith("/sandbox/"):
+            return control.handle(self, request)
+        now = self.clock()
+        operation, arguments, methods = operations.find(request.method, request.segments)
+        name = operation.name if operation else "unknown"
+        with self._world.lock:
+            self.calls[name] += 1
+            if outage := self._current_outage(now):
+                log.info("%s outage=%s", name, outage.style)
+                return outage.answer()
+            call = Call(request, name, now, arguments, faults=self.faults.strike(name))
+        wire = next((fault for fault in call.faults if fault.on_wire), None)
+        response = before_work(wire) if wire else None
+        if response is None:
+            response = self._served(operation, call, methods)
+            if wire:
+                response = after_work(wire, response)
+        log.info("%s %s%s", name, response.status, f" fault={wire.kind}" if wire else "")
+        return response
+
+    def _served(self, operation: Operation | None, call: Call, methods: set[str]) -> Response:
+        try:
+            if operation is None:
+                raise self._unknown(call, methods)
+            self._admit(operation, call)
+            if operation.prepare:
+                call.prepared = operation.prepare(self._world, call)
+            with self._locked() as world:
+                response = operation.handle(world, call)
+        except Refusal as refusal:
+            if isinstance(refusal, TooManyRequests) and refusal.during_pause:
+                call.note("ignored-retry-after", "called again before the time given in Retry-After was over")
+            response = refusal.render(call.request, call.now)
+            if isinstance(refusal, BadRequest):
+                log.info("%s refused code=%s", call.operation, refusal.code)
+        except Exception:
+            log.exception("%s failed", call.operation)
+            response = Problem(500, "Internal Server Error", "Nieoczekiwany błąd.").render(call.request, call.now)
+        self._record(call)
+        return response
+
+    def _admit(self, operation: Operation, call: Call) -> None:
+        """Everything that is checked before an operation's own rules: protocol, bearer, limits."""
+        self._check_protocol(operation, call)
+        with self._locked() as world:
+            address = call.request.client_ip
+            if operation.group:
+                world.limits.admit("global", "", address, call.now)
+            if operation.token:
+                call.bearer = world.tokens.read(call.request.header("authorization"), operation.token, call.now)
+            if operation.token == ACCESS:
+                logins.check_address(world, call.caller, address)
+            if operation.group == "anonymous":
+                world.limits.admit("anonymous", "", address, call.now)
+            elif operation.group:
+                context = f"{call.caller.context_type}:{call.caller.context_value}"
+                counter = f":{operation.name}" if operation.group == "other" else ""
+                world.limits.admit(operation.group, context, address, call.now, counter=counter)
+        reference = call.arguments.get("reference")
+        if reference is not None and operation.group and len(reference) != 36:
+            raise invalid("Numer referencyjny musi mieć 36 znaków.")
+
+    def _check_protocol(self, operation: Operation, call: Call) -> None:
+        request = call.request
+        if not request.header("user-agent"):
+            call.note("no-user-agent", "the request has no User-Agent")
+        expected = {"json": "application/json", "xml": "application/xml", "none": ""}[operation.body]
+        if expected and request.content_type != expected:
+            call.note("wrong-content-type", f"{request.content_type or 'no content type'} instead of {expected}")
+            raise Problem(415, "Unsupported Media Type", f"Oczekiwano Content-Type: {expected}.")
+        if not expected and request.body:
+            call.note("unexpected-body", "the request has a body where none is expected")
+        if not expected and request.content_type not in {"", "application/json"}:
+            call.note("wrong-content-type", f"{request.content_type} on a request without a body")
+            raise Problem(415, "Unsupported Media Type", "Żądanie nie może mieć treści tego rodzaju.")
+        if operation.answers_xml and not accepts_xml(request):
+            raise Problem(406, "Not Acceptable", "Odpowiedź jest dokumentem XML; nagłówek Accept go nie dopuszcza.")
+
+    def _unknown(self, call: Call, methods: set[str]) -> Problem:
+        method, segments = call.request.method, call.request.segments
+        if methods:
+            call.note("unknown-operation", f"{method} is not served at this address")
+            return Problem(405, "Method Not Allowed", "Niedozwolona metoda.")
+        if len(segments) > 1 and segments[0] == "v2" and segments[1] in _ELSEWHERE:
+            call.note("unknown-operation", f"the sandbox does not serve {method} /v2/{segments[1]}/…")
+            return Problem(501, "Not Implemented", "Piaskownica nie obsługuje tej operacji.")
+        if segments and segments[0] in {"v2", "api", "storage"}:
+            call.note("unknown-operation", "no such address in the API")
+        return Problem(404, "Not Found", "Nie ma takiego adresu.")
+
+    def _record(self, call: Call) -> None:
+        if not call.noted:
+            return
+        with self._world.lock, self._world.store.transaction():
+            for name, text in call.noted:
+                log.warning("deviation %s at %s: %s", name, call.operation, text)
+                self._world.store.run(
+                    "INSERT INTO deviations (at, operation, name, text) VALUES (?, ?, ?, ?)",
+                    stored(call.now),
+                    call.operation,
+                    name,
+                    text,
+                )
+
+    def _current_outage(self, now: datetime) -> Outage | None:
+        outage = self._outage
+        if outage is not None and outage.until is not None and now >= outage.until:
+            self._outage = None
+        return self._outage
+
+    # --- carriers --------------------------------------------------------------------------------------------------
+
+    def transport(self) -> httpx.BaseTransport:
+        """For httpx clients in the same process: no socket, the same cuts."""
+        from .transport import SandboxTransport
+
+        return SandboxTransport(self)
+
+    def serve(self, host: str = "127.0.0.1", port: int = 0) -> Server:
+        """A real HTTP server; use as ``with sandbox.serve() as server: server.base_url``."""
+        from .server import Server
+
+        return Server(self, host, port)
+
+    # --- control and evidence --------------------------------------------------------------------------------------
+
+    def issue_token(self, nip: str) -> str:
+        """A KSeF token good for login in that NIP's context; it may contain "|", as KSeF's do."""
+        with self._locked() as world:
+            reference = world.store.new_reference("EC", self.clock())
+            token = f"{reference}|nip-{nip}|{world.store.entropy(64).lower()}"
+            control.keep_token(world, reference, nip, token)
+        return token
+
+    def revoke_token(self, token: str) -> None:
+        """The KSeF token no longer works: new logins get 450, refreshes 21301."""
+        with self._locked() as world:
+            control.revoke_token(world, token)
+
+    def grant(self, nip: str, subject_type: str, subject_value: str) -> None:
+        """Someone else may act for that NIP. ``subject_type``: Nip, Pesel or Fingerprint (SHA-256 of the certificate,
+        hex). Raises ValueError."""
+        with self._locked() as world:
+            control.grant(world, nip, subject_type, subject_value)
+
+    def invoices(self) -> list[SandboxInvoice]:
+        """Everything ever handed in, in order, refused ones too."""
+        with self._locked() as world:
+            rows = world.store.all(
+                "SELECT i.ksef_number, i.sha256, i.seller, i.number, i.session, i.code, i.invoicing_at, s.context_value"
+                " FROM invoices i JOIN sessions s ON s.reference = i.session ORDER BY i.seq"
+            )
+        return [
+            SandboxInvoice(
+                ksef_number=row["ksef_number"],
+                sha256=b64decode(row["sha256"]).hex(),
+                nip=row["seller"] or row["context_value"],
+                invoice_number=row["number"],
+                session=row["session"],
+                status=row["code"],
+                at=restored(row["invoicing_at"]),
+            )
+            for row in rows
+        ]
+
+    def accepted(self) -> list[SandboxInvoice]:
+        """Those with a KSeF number."""
+        return [invoice for invoice in self.invoices() if invoice.ksef_number]
+
+    @property
+    def deviations(self) -> list[Deviation]:
+        """What the clients did against the protocol, in order."""
+        with self._world.lock:
+            rows = self._world.store.all("SELECT * FROM deviations ORDER BY id")
+        return [Deviation(restored(row["at"]), row["operation"], row["name"], row["text"]) for row in rows]
+
+    def forget_deviations(self) -> None:
+        with self._locked() as world:
+            world.store.run("DELETE FROM deviations")
+
+    def rotate_keys(self, *, keep_old: bool = False) -> None:
+        """New public keys; the old ones are withdrawn (21470), or stay valid beside the new."""
+        with self._locked() as world:
+            world.keys.rotate(self.clock(), keep_old=keep_old)
+
+    def expire_tokens(self, *, refresh: bool = False) -> None:
+        """Every access token given so far is expired; with ``refresh`` the refresh tokens too."""
+        with self._locked() as world:
+            world.tokens.expire(ACCESS)
+            if refresh:
+                world.tokens.expire(REFRESH)
+
+    def kill_session(self, reference: str, code: int = 500) -> None:
+        """The session ends at once with this status; its invoices without verdict get 405. Raises LookupError."""
+        with self._locked() as world:
+            sessions.kill(world, reference, code)
+
+    def release(self) -> int:
+        """Lets stuck invoices go on, as of now; returns how many."""
+        with self._locked() as world:
+            return world.store.run(
+                "UPDATE invoices SET stuck = 0, due_at = max(due_at, ?) WHERE stuck AND code < 200",
+                stored(self.clock()),
+            )
+
+    def outage(self, seconds: float | None = None, style: str = "refused") -> None:
+        """Nothing is served for ``seconds`` by the sandbox's clock (None: until ``stop_outage``).
+        ``style``: refused, 503, html or timeout."""
+        if style not in OUTAGE_STYLES:
+            raise ValueError(f"unknown style of outage {style!r}; one of: {', '.join(OUTAGE_STYLES)}")
+        until = None if seconds is None else self.clock() + timedelta(seconds=seconds)
+        with self._world.lock:
+            self._outage = Outage(style, until)
+
+    def stop_outage(self) -> None:
+        with self._world.lock:
+            self._outage = None
+
+    @property
+    def latency_s(self) -> float:
+        """How long processing takes, in seconds; may be changed at any time and holds for what comes later."""
+        return self._world.latency_s
+
+    @latency_s.setter
+    def latency_s(self, seconds: float) -> None:
+        if not 0 <= seconds <= 86_400:
+            raise ValueError("latency must be 0 to 86400 seconds")
+        self._world.latency_s = seconds
+
+    def dump_invoices(self) -> str:
+        """The invoices handed in, as JSON text for the control interface."""
+        items = [
+            {
+                "ksefNumber": item.ksef_number,
+                "sha256": item.sha256,
+                "nip": item.nip,
+                "invoiceNumber": item.invoice_number,
+                "session": item.session,
+                "status": item.status,
+                "at": item.at.isoformat(),
+            }
+            for item in self.invoices()
+        ]
+        return json.dumps(items, ensure_ascii=False)
+
+    def close(self) -> None:
+        with self._world.lock:
+            self._world.store.close()

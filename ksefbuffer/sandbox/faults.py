@@ -1,0 +1,191 @@
+"""Trouble to order: what shall go wrong, at which operation, how often."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, get_args
+
+from .wire import Cut, Response
+
+KINDS = {
+    "delay": "answers after `seconds`",
+    "status": "answers `status` (with `retry_after`) before any work",
+    "status_after": "does the work, then answers `status`",
+    "html": "answers 200 with a firewall's HTML page before any work",
+    "html_403": "answers 403 with a firewall's `Request blocked` page before any work",
+    "cut_before": "resets the connection before any work",
+    "cut_after": "does the work, then closes the connection without an answer",
+    "cut_body": "does the work, then closes the connection in the middle of the body",
+    "empty": "does the work, then answers with an empty body",
+    "stuck": "the invoice stays at 150 until released",
+    "invoice_status": "the invoice ends with status `code`",
+    "session_status": "the session ends with status `code`",
+}
+_ON_INVOICE = {"stuck", "invoice_status"}
+_ON_SESSION = {"session_status"}
+_SESSION_OPERATIONS = {"openSession", "sendInvoice", "closeSession"}
+
+BLOCKED_PAGE = (
+    b"<html><head><title>Request blocked</title></head><body><h1>Request blocked</h1>"
+    b"<p>Incident ID: 1234567890-0</p></body></html>"
+)
+FIREWALL_PAGE = (
+    b'<html><head><META NAME="robots" CONTENT="noindex,nofollow"></head><body>One moment, please</body></html>'
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One ordered trouble. ``operation`` is a name from the operations' list or "*"; ``times`` None means for ever;
+    the first ``skip`` matching calls pass unharmed. ``seconds`` is for delay, ``status`` and ``retry_after`` (seconds)
+    for status and status_after, ``code`` and ``details`` for invoice_status and session_status.
+    Raises ValueError for a kind or a combination that does not exist."""
+
+    operation: str = "*"
+    kind: str = "status"
+    times: int | None = 1
+    skip: int = 0
+    seconds: float = 0.0
+    status: int = 503
+    retry_after: int | None = None
+    code: int = 0
+    details: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "details", tuple(self.details))
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown kind of fault {self.kind!r}; one of: {', '.join(KINDS)}")
+        if self.times is not None and self.times < 1:
+            raise ValueError("times must be at least 1, or null for ever")
+        if self.skip < 0 or self.seconds < 0:
+            raise ValueError("skip and seconds must not be negative")
+        if not 400 <= self.status <= 599:
+            raise ValueError("status must be an HTTP error, 400 to 599")
+        if self.kind in {"invoice_status", "session_status"} and self.code < 200:
+            raise ValueError(f"{self.kind} needs code, a final status such as 435")
+        if self.kind in _ON_INVOICE and self.operation not in {"*", "sendInvoice"}:
+            raise ValueError(f"{self.kind} happens at sendInvoice only")
+        if self.kind in _ON_SESSION and self.operation not in {"*", *_SESSION_OPERATIONS}:
+            raise ValueError(f"{self.kind} happens at {', '.join(sorted(_SESSION_OPERATIONS))} only")
+
+    def strikes(self, operation: str) -> bool:
+        """Whether this fault concerns a call of ``operation``."""
+        if self.kind in _ON_INVOICE:
+            return operation == "sendInvoice"
+        if self.kind in _ON_SESSION and operation not in _SESSION_OPERATIONS:
+            return False
+        return self.operation in {"*", operation}
+
+    @property
+    def on_wire(self) -> bool:
+        """Whether it troubles the exchange itself, not what becomes of the invoice or session."""
+        return self.kind not in _ON_INVOICE | _ON_SESSION
+
+
+@dataclass
+class _Ordered:
+    fault: Fault
+    skip: int
+    left: int | None
+    struck: int = 0
+
+
+class Faults:
+    """The faults now ordered. Guarded by the sandbox's lock; faults live in memory only."""
+
+    def __init__(self, operations: set[str]) -> None:
+        self._operations = operations
+        self._ordered: list[_Ordered] = []
+
+    def add(self, fault: Fault) -> None:
+        """Raises ValueError when the operation does not exist."""
+        if fault.operation != "*" and fault.operation not in self._operations:
+            known = ", ".join(sorted(self._operations))
+            raise ValueError(f"unknown operation {fault.operation!r}; one of: *, {known}")
+        self._ordered.append(_Ordered(fault, fault.skip, fault.times))
+
+    def clear(self) -> None:
+        self._ordered.clear()
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Every fault ordered, with how often it has struck and how often it still will (None = for ever)."""
+        return [{**asdict(item.fault), "struck": item.struck, "left": item.left} for item in list(self._ordered)]
+
+    def strike(self, operation: str) -> list[Fault]:
+        """The faults that this call suffers: at most one on the wire, and any that mark the invoice or session."""
+        struck: list[Fault] = []
+        for item in self._ordered:
+            if item.left == 0 or not item.fault.strikes(operation):
+                continue
+            if item.skip > 0:
+                item.skip -= 1
+                continue
+            if item.fault.on_wire and any(fault.on_wire for fault in struck):
+                continue
+            item.left = None if item.left is None else item.left - 1
+            item.struck += 1
+            struck.append(item.fault)
+        return struck
+
+
+def before_work(fault: Fault) -> Response | None:
+    """What a wire fault answers instead of doing the work; None when the work is done first."""
+    if fault.kind == "cut_before":
+        return Response(0, cut="before")
+    if fault.kind == "html":
+        return Response(200, {"Content-Type": "text/html"}, FIREWALL_PAGE)
+    if fault.kind == "html_403":
+        return Response(403, {"Content-Type": "text/html"}, BLOCKED_PAGE)
+    if fault.kind == "status":
+        return _error_page(fault)
+    return None
+
+
+def after_work(fault: Fault, response: Response) -> Response:
+    """What a wire fault makes of the answer to work already done."""
+    if fault.kind == "delay":
+        response.delay_s = fault.seconds
+    elif fault.kind == "status_after":
+        return _error_page(fault)
+    elif fault.kind == "cut_after":
+        response.cut = "after"
+    elif fault.kind == "cut_body":
+        response.cut = "body"
+    elif fault.kind == "empty":
+        response.body = b""
+    return response
+
+
+def _error_page(fault: Fault) -> Response:
+    headers = {"Content-Type": "text/html"}
+    if fault.retry_after is not None:
+        headers["Retry-After"] = str(fault.retry_after)
+    if fault.status == 429:
+        headers["Content-Type"] = "application/json"
+        headers.setdefault("Retry-After", "1")
+        return Response(429, headers, b'{"status":{"code":429,"description":"Too Many Requests","details":[]}}')
+    page = f"<html><body><h1>{fault.status}</h1></body></html>"
+    return Response(fault.status, headers, page.encode())
+
+
+@dataclass
+class Outage:
+    """A total outage: no request is served until it ends."""
+
+    style: str
+    until: float | None = None
+    started: float = field(default=0.0)
+
+    def answer(self) -> Response:
+        cuts: dict[str, Cut] = {"refused": "refused", "timeout": "timeout"}
+        if self.style in cuts:
+            return Response(0, cut=cuts[self.style])
+        if self.style == "html":
+            return Response(200, {"Content-Type": "text/html"}, FIREWALL_PAGE)
+        return Response(
+            503, {"Content-Type": "text/html"}, b"<html><body><h1>503 Service Unavailable</h1></body></html>"
+        )
+
+
+OUTAGE_STYLES = ("refused", "503", "html", "timeout")
+assert set(get_args(Cut)) >= {"refused", "timeout"}  # noqa: S101

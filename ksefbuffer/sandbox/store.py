@@ -1,0 +1,143 @@
+"""What the sandbox remembers: one SQLite database, a file when a state path is given, else memory.
+
+Every answer is given after a commit, so what was answered survives a ``kill -9`` of the sandbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .numbers import reference
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keys (
+    position INTEGER PRIMARY KEY, public_key_id TEXT NOT NULL UNIQUE, usage TEXT NOT NULL, private_pem BLOB NOT NULL,
+    certificate BLOB NOT NULL, valid_from TEXT NOT NULL, valid_to TEXT NOT NULL, withdrawn INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS challenges (
+    challenge TEXT PRIMARY KEY, milliseconds INTEGER NOT NULL, issued_at TEXT NOT NULL, used INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS logins (
+    reference TEXT PRIMARY KEY, seq INTEGER NOT NULL, context_type TEXT NOT NULL, context_value TEXT NOT NULL,
+    method TEXT NOT NULL, proof TEXT NOT NULL, started_at TEXT NOT NULL, due_at TEXT NOT NULL,
+    verdict INTEGER NOT NULL, detail TEXT, redeemed INTEGER NOT NULL DEFAULT 0, revoked INTEGER NOT NULL DEFAULT 0,
+    refreshed_at TEXT, refresh_until TEXT, allowed_ips TEXT NOT NULL DEFAULT '[]');
+CREATE TABLE IF NOT EXISTS tokens (
+    reference TEXT PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, nip TEXT NOT NULL, revoked INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS grants (
+    nip TEXT NOT NULL, subject_type TEXT NOT NULL, subject_value TEXT NOT NULL,
+    PRIMARY KEY (nip, subject_type, subject_value)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sessions (
+    seq INTEGER PRIMARY KEY, reference TEXT NOT NULL UNIQUE, context_type TEXT NOT NULL, context_value TEXT NOT NULL,
+    login TEXT NOT NULL, system_code TEXT NOT NULL, aes_key BLOB, iv BLOB NOT NULL, created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL, valid_until TEXT NOT NULL, closed_at TEXT, settles_at TEXT, code INTEGER NOT NULL,
+    details TEXT NOT NULL DEFAULT '[]', forced INTEGER, upo_reference TEXT, upo BLOB);
+CREATE INDEX IF NOT EXISTS sessions_unsettled ON sessions (code) WHERE code < 200;
+CREATE TABLE IF NOT EXISTS invoices (
+    seq INTEGER PRIMARY KEY, reference TEXT NOT NULL UNIQUE, session TEXT NOT NULL REFERENCES sessions (reference),
+    ordinal INTEGER NOT NULL, sha256 TEXT NOT NULL, offline INTEGER NOT NULL, corrects TEXT, invoicing_at TEXT NOT NULL,
+    due_at TEXT NOT NULL, code INTEGER NOT NULL, details TEXT NOT NULL DEFAULT '[]', extensions TEXT, content BLOB,
+    facts TEXT NOT NULL, seller TEXT NOT NULL, number TEXT NOT NULL, business_key TEXT,
+    finding INTEGER NOT NULL, finding_details TEXT NOT NULL, stuck INTEGER NOT NULL DEFAULT 0, forced INTEGER,
+    ksef_number TEXT UNIQUE, acquired_at TEXT, permanent_at TEXT, mode TEXT, upo BLOB, UNIQUE (session, ordinal));
+CREATE INDEX IF NOT EXISTS invoices_pending ON invoices (due_at) WHERE code < 200;
+CREATE INDEX IF NOT EXISTS invoices_by_hash ON invoices (sha256);
+CREATE UNIQUE INDEX IF NOT EXISTS invoices_accepted ON invoices (business_key) WHERE ksef_number IS NOT NULL;
+CREATE TABLE IF NOT EXISTS deviations (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, operation TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+
+def stored(moment: datetime) -> str:
+    """A moment as kept in the database: UTC, fixed width, so that text order is time order."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
+
+
+def restored(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+class Store:
+    """The database and the counters in it. Not thread-safe: the sandbox's lock guards it."""
+
+    def __init__(self, path: Path | None, seed: int | None) -> None:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self.db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
+        self.db.row_factory = sqlite3.Row
+        if path is not None:
+            self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("PRAGMA synchronous = NORMAL")
+        self.db.executescript(_SCHEMA)
+        with self.transaction():
+            # The seed is kept: a restarted sandbox must not hand out the same numbers again.
+            self._seed = self.setting("seed", "" if seed is None else f"seed-{seed}") or self._new_seed()
+            self._counter = int(self.setting("counter", "0"))
+
+    def _new_seed(self) -> str:
+        seed = secrets.token_hex(16)
+        self.keep("seed", seed)
+        return seed
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; commits at the end, rolls back when an exception leaves the block. Nests by joining."""
+        if self.db.in_transaction:
+            yield self.db
+            return
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.db
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def setting(self, key: str, default: str) -> str:
+        """The kept value of ``key``; keeps ``default`` (unless empty) when there is none."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            return str(row["value"])
+        if default:
+            self.keep(key, default)
+        return default
+
+    def keep(self, key: str, value: str) -> None:
+        self.db.execute(
+            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
+
+    def one(self, sql: str, *arguments: Any) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self.db.execute(sql, arguments).fetchone()
+        return row
+
+    def all(self, sql: str, *arguments: Any) -> list[sqlite3.Row]:
+        return self.db.execute(sql, arguments).fetchall()
+
+    def run(self, sql: str, *arguments: Any) -> int:
+        """Executes and returns the number of rows changed."""
+        return self.db.execute(sql, arguments).rowcount
+
+    def entropy(self, digits: int) -> str:
+        """Upper-case hex digits, never the same twice; repeatable when the sandbox has a seed."""
+        self._counter += 1
+        self.keep("counter", str(self._counter))
+        return hmac.new(self._seed.encode(), str(self._counter).encode(), hashlib.sha256).hexdigest()[:digits].upper()
+
+    def secret(self, name: str) -> bytes:
+        """A key for signing tokens or links, made once."""
+        return bytes.fromhex(self.setting(f"secret-{name}", secrets.token_hex(32)))
+
+    def new_reference(self, kind: str, at: datetime) -> str:
+        return reference(kind, at, self.entropy(20))
+
+    def close(self) -> None:
+        self.db.close()

@@ -1,0 +1,44 @@
+"""KSeF's own sentences for statuses. Source: open-api.json 2.9.0, FACTS §2.2, §4.2, §4.3."""
+
+from __future__ import annotations
+
+_BROKEN_OFF = "Przetwarzanie zostało przerwane z przyczyn wewnętrznych systemu. Spróbuj ponownie"
+
+SESSION = {
+    100: ("Sesja interaktywna otwarta", []),
+    170: ("Sesja interaktywna zamknięta", []),
+    200: ("Sesja interaktywna przetworzona pomyślnie", []),
+    415: ("Błąd odszyfrowania dostarczonego klucza", []),
+    440: ("Sesja anulowana", ["Nie przesłano faktur"]),
+    445: ("Błąd weryfikacji, brak poprawnych faktur", []),
+}
+INVOICE = {
+    100: ("Faktura przyjęta do dalszego przetwarzania", []),
+    150: ("Trwa przetwarzanie", []),
+    200: ("Sukces", []),
+    405: ("Przetwarzanie anulowane z powodu błędu sesji", []),
+    410: ("Nieprawidłowy zakres uprawnień", []),
+    415: ("Brak możliwości wysyłania faktury z załącznikiem", []),
+    430: ("Błąd weryfikacji pliku faktury", []),
+    435: ("Błąd odszyfrowania pliku", []),
+    440: ("Duplikat faktury", []),
+    450: ("Błąd weryfikacji semantyki dokumentu faktury", []),
+    550: ("Operacja została anulowana przez system", [_BROKEN_OFF]),
+}
+LOGIN = {
+    100: ("Uwierzytelnianie w toku", []),
+    200: ("Uwierzytelnianie zakończone sukcesem", []),
+    415: ("Uwierzytelnianie zakończone niepowodzeniem", ["Brak przypisanych uprawnień"]),
+    425: (
+        "Uwierzytelnienie unieważnione",
+        ["Uwierzytelnienie i powiązane refresh tokeny zostały unieważnione przez użytkownika"],
+    ),
+    450: ("Uwierzytelnianie zakończone niepowodzeniem z powodu błędnego tokenu", []),
+}
+
+
+def status(table: dict[int, tuple[str, list[str]]], code: int, details: list[str] | None = None) -> dict[str, object]:
+    """A status object: code, description and, when there are any, details."""
+    description, usual = table.get(code, (f"Nieznany błąd ({code})", []))
+    said = details or usual
+    return {"code": code, "description": description, **({"details": said} if said else {})}

@@ -1,0 +1,39 @@
+"""When to ask for a status: soon enough to be quick, seldom enough to be polite. Pure but for its own memory.
+
+The first question comes when an answer has lately been there; each further one after a growing pause. What is left of
+the status budget (120 a minute, 1,200 an hour) is the limiter's business. Source: FACTS §4.3, §6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+SHORTEST_S, LONGEST_FIRST_S = 0.03, 3.0
+LONGEST = timedelta(seconds=60)
+GROWTH = 1.6
+
+
+@dataclass
+class Pace:
+    """``expected_s``: how long KSeF has lately taken from a send to a verdict."""
+
+    expected_s: float = 0.3
+
+    def first_poll(self, handed_at: datetime) -> datetime:
+        return handed_at + timedelta(seconds=self.expected_s)
+
+    def learn(self, polls: int) -> None:
+        """``polls`` questions were in vain before the verdict came: too early when any, perhaps too late when none."""
+        factor = 0.85 if polls == 0 else 1.15
+        self.expected_s = min(max(self.expected_s * factor, SHORTEST_S), LONGEST_FIRST_S)
+
+    def next_poll(self, now: datetime, polls: int) -> datetime:
+        """After the ``polls``-th question in vain (from 1)."""
+        pause = timedelta(seconds=max(self.expected_s / 2, 0.1) * GROWTH ** min(polls - 1, 30))
+        return now + min(pause, LONGEST)
+
+
+def growing(now: datetime, tries: int, *, first_s: float = 1.0, longest_s: float = 300.0) -> datetime:
+    """The moment of the next try after ``tries`` in vain (from 0)."""
+    return now + timedelta(seconds=min(first_s * 2 ** min(tries, 20), longest_s))

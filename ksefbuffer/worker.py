@@ -1,0 +1,342 @@
+"""The composition root of ``run``: lock, recovery, duties, signals, systemd.
+
+Each duty is a thread that calls its ``step`` while there is more, then sleeps until its next due time, a hint from
+another duty, or the scheduler's safety wake. Duties share nothing but the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from ksefbuffer.config import Config
+from ksefbuffer.erp.delivery import Connector, Deliver
+from ksefbuffer.erp.folder import FolderConnector, Folders
+from ksefbuffer.erp.rows import RowConnector
+from ksefbuffer.erp.table import TableConnector
+from ksefbuffer.errors import BufferFault, ConfigurationFault
+from ksefbuffer.identity.material import load_credential
+from ksefbuffer.identity.selfsigned import make_selfsigned
+from ksefbuffer.invoice.precheck import CheckContext
+from ksefbuffer.ksef.auth import CertificateLogin, Login, TokenLogin
+from ksefbuffer.ksef.client import Ksef
+from ksefbuffer.ksef.limits import Limiter
+from ksefbuffer.queue import deliveries, facts, schema
+from ksefbuffer.queue.db import Database
+from ksefbuffer.sdnotify import notify
+from ksefbuffer.sender.dispatch import Dispatch
+from ksefbuffer.sender.pace import Pace
+from ksefbuffer.sender.reconcile import Reconcile
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+SAFETY_WAKE = timedelta(seconds=2)
+_LONGEST_FAULT_PAUSE_S = 30.0
+# A duty that has not finished a round for so long hangs: longer than any chain of timeouts in one step.
+_HUNG_AFTER_S = 600.0
+_WATCHDOG_EVERY_S = 10
+_STOP_WITHIN_S = 45.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Buffer:
+    """One buffer's working parts, joined but not started; tests call their steps one by one."""
+
+    config: Config
+    database: Database
+    folder: FolderConnector
+    rows: RowConnector | None
+    ksef: Ksef
+    dispatch: Dispatch
+    reconcile: Reconcile
+    deliver: Deliver
+    clock: Clock
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        self.ksef.close()
+        if self.rows is not None:
+            self.rows.table.close()
+        self.database.close()
+
+
+def login_of(config: Config, *, now: datetime) -> Login:
+    """The way in that the configuration names; in "sandbox" a missing certificate is made, self-signed.
+
+    Raises CredentialFault, ConfigurationFault.
+    """
+    auth = config.auth
+    if auth.method == "token":
+        return TokenLogin(auth.read_token())
+    certificate, private_key = auth.certificate, auth.private_key
+    if config.environment == "sandbox" and auth.pkcs12 is None:
+        certificate = certificate or config.data_dir / "sandbox-auth.crt"
+        private_key = private_key or config.data_dir / "sandbox-auth.key"
+        if not certificate.exists() and not private_key.exists():
+            make_sandbox_certificate(config.nip, certificate, private_key, now=now)
+    credential = load_credential(
+        certificate=certificate, private_key=private_key, pkcs12=auth.pkcs12, password=auth.read_private_key_password()
+    )
+    credential.check_login(now)
+    return CertificateLogin(credential, auth.identifier)
+
+
+def make_sandbox_certificate(nip: str, certificate: Path, private_key: Path, *, now: datetime) -> None:
+    """Writes a self-signed seal certificate; the sandbox (like KSeF's TEST) takes it, no other environment does."""
+    certificate_pem, key_pem = make_selfsigned(nip, now=now)
+    try:
+        for path, content, mode in ((private_key, key_pem, 0o600), (certificate, certificate_pem, 0o644)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=mode)
+            path.write_bytes(content)
+    except OSError as error:
+        raise ConfigurationFault(
+            f"Nie można zapisać certyfikatu testowego {certificate}: {error.strerror}.",
+            action="Sprawdź prawa do folderu.",
+        ) from error
+    log.info("self-signed certificate made for the sandbox: %s", certificate)
+
+
+def assemble(
+    config: Config,
+    *,
+    clock: Clock = utc_now,
+    sleep: Callable[[float], None] = time.sleep,
+    database: Database | None = None,
+    ksef: Ksef | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Buffer:
+    """Joins the parts. Makes no call and starts nothing. Raises ConfigurationFault, CredentialFault."""
+    database = database or Database(config.database.url)
+    ksef = ksef or Ksef(
+        base_url=config.ksef.base_url,
+        context_nip=config.nip,
+        internal_id=config.auth.internal_id,
+        login=login_of(config, now=clock()),
+        limiter=Limiter(),
+        clock=clock,
+        sleep=sleep,
+        timeout_s=config.ksef.timeout_seconds,
+    )
+
+    def context(now: datetime) -> CheckContext:
+        return CheckContext(nip=config.nip, environment=config.environment, now=now)
+
+    paths = config.paths
+    folder = FolderConnector(
+        database,
+        Folders(paths.inbox, paths.outbox, paths.processed, paths.rejected, tuple(config.inbox.responses)),
+        context=context,
+        settle=timedelta(seconds=config.inbox.settle_seconds),
+    )
+    rows = None
+    if config.table.enabled:
+        table = TableConnector(config.table.url, config.table.outgoing, buffer_name=f"ksefbuffer {config.nip}")
+        rows = RowConnector(database, table, context)
+    connectors: dict[str, Connector] = {"folder": folder}
+    if rows is not None:
+        connectors["table"] = rows
+    pace = Pace()
+    idle = timedelta(seconds=config.sending.session_idle_seconds)
+    return Buffer(
+        config=config,
+        database=database,
+        folder=folder,
+        rows=rows,
+        ksef=ksef,
+        dispatch=Dispatch(database, ksef, clock, idle, pace),
+        reconcile=Reconcile(database, ksef, clock, pace, context=config.auth.internal_id or config.nip),
+        deliver=Deliver(database, connectors, config.ksef.qr_url),
+        clock=clock,
+        environ=environ or {},
+    )
+
+
+def prepare(buffer: Buffer) -> None:
+    """Migrates, binds the database to this NIP, makes the folders, recovers. Raises ConfigurationFault."""
+    before, after = schema.upgrade(buffer.database)
+    if before != after:
+        log.info("database schema %s → %s", before, after)
+    with buffer.database.transaction() as tx:
+        schema.bind(tx, buffer.config.nip, buffer.config.environment, at=buffer.clock())
+    buffer.folder.prepare()
+    buffer.dispatch.recover()
+
+
+class Duty:
+    """A step, repeated. ``next_due`` says when it is to be called again by itself; ``wakes`` are told after work."""
+
+    def __init__(
+        self, name: str, step: Callable[[], bool], *, next_due: Callable[[], datetime | None], clock: Clock
+    ) -> None:
+        self.name = name
+        self.wakes: Sequence[Duty] = ()
+        self.wake = threading.Event()
+        self.round_finished = time.monotonic()
+        self._step = step
+        self._next_due = next_due
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+
+    def start(self, stop: threading.Event) -> None:
+        self._thread = threading.Thread(target=self._loop, args=(stop,), name=self.name, daemon=True)
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return self._thread is None or not self._thread.is_alive()
+
+    def _loop(self, stop: threading.Event) -> None:
+        failures = 0
+        while not stop.is_set():
+            self.wake.clear()
+            try:
+                more = self._step()
+                pause = None if more else self._until_due()
+                failures = 0
+            except BufferFault as fault:
+                failures += 1
+                log.warning("duty=%s: %s", self.name, fault)
+                more, pause = False, min(2.0**failures, _LONGEST_FAULT_PAUSE_S)
+            except Exception:
+                # A fault nobody foresaw costs this unit of work and a pause, never the daemon.
+                failures += 1
+                log.exception("duty=%s failed; it goes on after a pause", self.name)
+                more, pause = False, min(2.0**failures, _LONGEST_FAULT_PAUSE_S)
+            self.round_finished = time.monotonic()
+            if more:
+                for other in self.wakes:
+                    other.wake.set()
+            elif failures:
+                stop.wait(pause)
+            else:
+                self.wake.wait(pause)
+
+    def _until_due(self) -> float | None:
+        """Seconds to sleep; None until a hint comes (the scheduler's safety wake is one)."""
+        due = self._next_due()
+        return None if due is None else max(0.0, (due - self._clock()).total_seconds())
+
+
+class Worker:
+    """Runs a prepared buffer until told to stop."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+        self.stop = threading.Event()
+        clock = buffer.clock
+        folder, deliver = buffer.folder, buffer.deliver
+
+        def due_delivery() -> datetime | None:
+            with buffer.database.reading() as tx:
+                return deliveries.next_due(tx)
+
+        intake = Duty("intake", self._take_files, next_due=lambda: folder.next_scan(clock()), clock=clock)
+        dispatch = Duty("dispatch", buffer.dispatch.step, next_due=lambda: buffer.dispatch.next_due, clock=clock)
+        reconcile = Duty("reconcile", buffer.reconcile.step, next_due=lambda: buffer.reconcile.next_due, clock=clock)
+        answers = Duty("deliver", lambda: deliver.step(clock()), next_due=due_delivery, clock=clock)
+        intake.wakes = (dispatch, answers)
+        dispatch.wakes = (reconcile, answers)
+        reconcile.wakes = (answers, dispatch)
+        self.duties = [intake, dispatch, reconcile, answers]
+        self._intake = intake
+        self._told: dict[str, str] = {}
+        if buffer.rows is not None:
+            table = Duty("table", self._take_rows, next_due=lambda: None, clock=clock)
+            table.wakes = (dispatch, answers)
+            self.duties.append(table)
+            self._table: Duty | None = table
+        else:
+            self._table = None
+
+    def run(self) -> None:
+        """Works until ``stop`` is set or the process is told to end. Call ``prepare`` first."""
+        config, environ = self._buffer.config, self._buffer.environ
+        stop_watching = self._buffer.folder.watch(self._intake.wake.set)
+        scheduler = BackgroundScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+        scheduler.add_job(self._intake.wake.set, "interval", seconds=config.inbox.poll_seconds)
+        if self._table is not None:
+            scheduler.add_job(self._table.wake.set, "interval", seconds=config.table.poll_seconds)
+        scheduler.add_job(self._safety_wake, "interval", seconds=SAFETY_WAKE.total_seconds())
+        scheduler.add_job(self._pat_watchdog, "interval", seconds=_WATCHDOG_EVERY_S)
+        for duty in self.duties:
+            duty.start(self.stop)
+        scheduler.start()
+        notify(environ, f"READY=1\nSTATUS=Bufor NIP {config.nip} ({config.environment}) pracuje")
+        log.info("buffer nip=%s environment=%s works", config.nip, config.environment)
+        self.stop.wait()
+        notify(environ, "STOPPING=1")
+        log.info("stopping: steps end at their next commit")
+        scheduler.shutdown(wait=False)
+        stop_watching()
+        deadline = time.monotonic() + _STOP_WITHIN_S
+        for duty in self.duties:
+            duty.wake.set()
+        ended = [duty.join(max(0.1, deadline - time.monotonic())) for duty in self.duties]
+        if all(ended):
+            self._buffer.dispatch.close_all()
+        log.info("stopped")
+
+    def _take_files(self) -> bool:
+        folder = self._buffer.folder
+        now = self._buffer.clock()
+        more = folder.take_in(now)
+        if folder.passed_over != self._told:
+            self._told = folder.passed_over
+            with self._buffer.database.transaction() as tx:
+                facts.put(tx, "passed_over", dict(list(self._told.items())[:50]), at=now)
+        return more
+
+    def _take_rows(self) -> bool:
+        rows = self._buffer.rows
+        assert rows is not None
+        return rows.take_in(self._buffer.clock())
+
+    def _safety_wake(self) -> None:
+        for duty in self.duties:
+            if duty is not self._intake and duty is not self._table:
+                duty.wake.set()
+
+    def _pat_watchdog(self) -> None:
+        hung = [duty.name for duty in self.duties if time.monotonic() - duty.round_finished > _HUNG_AFTER_S]
+        if hung:
+            log.error("duties hang: %s; the watchdog is not fed", ", ".join(hung))
+        else:
+            notify(self._buffer.environ, "WATCHDOG=1")
+
+
+def run(config: Config, *, environ: Mapping[str, str], ready: Callable[[], None] = lambda: None) -> None:
+    """``ksefbuffer run``: blocks until SIGTERM or SIGINT. Raises ConfigurationFault, CredentialFault, StorageFault."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    database = Database(config.database.url)
+    with database.sole_worker(wait=stop):
+        if stop.is_set():
+            return
+        buffer = assemble(config, database=database, environ=environ)
+        try:
+            prepare(buffer)
+            worker = Worker(buffer)
+            worker.stop = stop
+            ready()
+            worker.run()
+        finally:
+            buffer.close()

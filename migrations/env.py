@@ -1,0 +1,14 @@
+"""Alembic's environment: runs on the engine it is handed by ``ksefbuffer.queue.schema``."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from ksefbuffer.queue.models import metadata
+
+with context.config.attributes["engine"].connect() as connection:
+    context.configure(
+        connection=connection, target_metadata=metadata, render_as_batch=connection.dialect.name == "sqlite"
+    )
+    with context.begin_transaction():
+        context.run_migrations()
