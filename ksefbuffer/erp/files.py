@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 _NAME_MAX = 255  # bytes; ext4, NTFS and SMB agree on it
 TEMPORARY = ".ksefbuffer-"
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -30,47 +36,77 @@ def write_whole(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def move_without_overwriting(source: Path, folder: Path) -> Path:
+class Replaced(OSError):
+    """The file at a name is no longer the one that was read; it was left, or put back, where it was."""
+
+
+def move_without_overwriting(source: Path, folder: Path, *, inode: int) -> Path:
     """Moves a file into a folder under its own name, or as ``NAME.2.xml``, ``NAME.3.xml`` … where that is taken.
 
-    Both folders are synced. Moving what a crash left half moved (both names, one file) finishes that move.
-    Raises OSError.
+    Only the very file with ``inode`` is moved: a writer may put another in its place at any moment, and that one is
+    still to be read (Replaced). Both folders are synced. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        target = folder / numbered(source.name, number)
-        try:
-            os.link(source, target, follow_symlinks=False)
-        except FileExistsError:
-            if target.is_file() and target.samefile(source):
-                break
-            number += 1
-            continue
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
-                raise
-            _copy_new(source, target)
-        break
+    try:
+        target = _rename_to_free_name(source, folder, source.name)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return _move_across(source, folder, inode=inode)
+    if target.lstat().st_ino != inode:
+        _rename_to_free_name(target, source.parent, source.name)
+        raise Replaced(errno.ESTALE, "w jego miejscu jest już inny plik", str(source))
     sync_folder(folder)
-    source.unlink()
     sync_folder(source.parent)
     return target
 
 
-def _copy_new(source: Path, target: Path) -> None:
-    """For shares without hard links, and across file systems. Raises FileExistsError rather than overwrite."""
-    temporary = target.parent / f"{TEMPORARY}{os.getpid()}-move.part"
-    with source.open("rb") as origin, temporary.open("wb") as copy:
-        while block := origin.read(1 << 20):
-            copy.write(block)
-        copy.flush()
-        os.fsync(copy.fileno())
+def _move_across(source: Path, folder: Path, *, inode: int) -> Path:
+    """To another file system: set aside first, so that what is copied is what is removed."""
+    aside = source.parent / f"{TEMPORARY}{os.getpid()}-aside.part"
+    source.rename(aside)
+    if aside.lstat().st_ino != inode:
+        _rename_to_free_name(aside, source.parent, source.name)
+        raise Replaced(errno.ESTALE, "w jego miejscu jest już inny plik", str(source))
+    temporary = folder / f"{TEMPORARY}{os.getpid()}-move.part"
     try:
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
-        temporary.replace(target)
-    finally:
+        with aside.open("rb") as origin, temporary.open("wb") as copy:
+            shutil.copyfileobj(origin, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+        target = _rename_to_free_name(temporary, folder, source.name)
+    except OSError:
         temporary.unlink(missing_ok=True)
+        _rename_to_free_name(aside, source.parent, source.name)
+        raise
+    sync_folder(folder)
+    aside.unlink()
+    sync_folder(source.parent)
+    return target
+
+
+def _rename_to_free_name(source: Path, folder: Path, name: str) -> Path:
+    number = 1
+    while True:
+        target = folder / numbered(name, number)
+        try:
+            _rename_new(source, target)
+        except FileExistsError:
+            number += 1
+        else:
+            return target
+
+
+def _rename_new(source: Path, target: Path) -> None:
+    """Renames, but never over an existing file (FileExistsError)."""
+    if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(code, os.strerror(code), str(source))
+    # Shares whose server cannot refuse to overwrite: the name is taken by an empty file first.
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+    source.replace(target)
 
 
 def sync_folder(folder: Path) -> None:

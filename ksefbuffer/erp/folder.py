@@ -40,6 +40,7 @@ _WARSAW = ZoneInfo("Europe/Warsaw")
 _IGNORED_ENDINGS = (".part", ".tmp", ".filepart", ".crdownload", "~")
 _AT_ONCE = 64  # files a commit
 _SIDECAR_MAX = 64 * 1024
+_MOVE_AGAIN = timedelta(seconds=30)
 _CLOSING_TAG = re.compile(rb"</[^<>/]+>\s*(?:<!--.*?-->\s*)*\Z", re.DOTALL)
 
 
@@ -81,7 +82,7 @@ class FolderConnector:
         self._context = context
         self._settling = Settling(settle=settle, grace=max(5 * settle, timedelta(seconds=5)))
         self._said: dict[str, str] = {}
-        self._hint: Callable[[], None] = lambda: None
+        self._immovable: dict[str, tuple[Look, datetime, str]] = {}
 
     def prepare(self) -> None:
         """Makes the folders and clears what a crash left. Raises ConfigurationFault when one cannot be used."""
@@ -122,10 +123,9 @@ class FolderConnector:
                 ready.append(found)
         if not more:
             self._settling.keep_only(names)
+            self._immovable = {name: kept for name, kept in self._immovable.items() if name in names}
             self._say(complaints)
-        if ready:
-            self._take(ready, now)
-        return more
+        return self._take(ready, now) if ready else False
 
     def next_scan(self, now: datetime) -> datetime | None:
         """When a file seen but not yet quiet may be ready."""
@@ -154,6 +154,9 @@ class FolderConnector:
             if not stat.S_ISREG(status.st_mode):
                 raise PassedOver(f"Pominięto {files.shown(name)}: to nie jest zwykły plik.")
             look = Look(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            immovable = self._immovable.get(name)
+            if immovable is not None and immovable[0] == look and now < immovable[1]:
+                raise PassedOver(immovable[2], action="Sprawdź prawa i miejsce na dysku; bufor spróbuje znowu sam.")
             if not self._settling.is_quiet(name, look, now):
                 return None
             # O_NONBLOCK: something swapped for a FIFO between the two calls must not hang the intake.
@@ -211,7 +214,8 @@ class FolderConnector:
         except OSError as error:
             return None, Options(complaint=f"{files.shown(sidecar.name)}: {error.strerror}.")
 
-    def _take(self, ready: list[_Ready], now: datetime) -> None:
+    def _take(self, ready: list[_Ready], now: datetime) -> bool:
+        """Stores and puts away; True when the inbox got emptier."""
         context = self._context(now)
         offers = [found for found in ready if found.offer is not None]
         submissions = (
@@ -228,12 +232,14 @@ class FolderConnector:
                 outcome[id(found)] = submit_too_large(
                     self._database, found.sha256, found.size, finding, source, found.options, now=now, actor="folder"
                 )
+        moved = False
         for found in ready:
             document = outcome[id(found)].document
             refused = document.state is State.ERROR and not document.judged_by_ksef
-            self._put_away(found, refused=refused, now=now)
+            moved |= self._put_away(found, refused=refused, now=now)
+        return moved
 
-    def _put_away(self, found: _Ready, *, refused: bool, now: datetime) -> None:
+    def _put_away(self, found: _Ready, *, refused: bool, now: datetime) -> bool:
         """Moves a taken file out of the inbox, unless it is no longer the file that was read."""
         day = now.astimezone(_WARSAW).date().isoformat()
         folder = (self._folders.rejected if refused else self._folders.processed) / day
@@ -245,26 +251,27 @@ class FolderConnector:
                 found.look.size,
                 found.look.mtime_ns,
             ):
-                return
-            files.move_without_overwriting(found.path, folder)
-        except FileNotFoundError:
-            pass  # Taken away by somebody else; its bytes are ours already.
+                return True
+            files.move_without_overwriting(found.path, folder, inode=found.look.inode)
+        except (FileNotFoundError, files.Replaced):
+            # Taken away or replaced by somebody else: the bytes read are ours already, the new ones come next.
+            return True
         except OSError as error:
-            self._say(
-                {files.shown(found.name): f"Przyjęto, ale nie można przenieść do {folder}: {error.strerror}."}, add=True
-            )
-            return
+            reason = f"Przyjęto, ale nie można przenieść do {folder}: {error.strerror}."
+            self._immovable[found.name] = (found.look, now + _MOVE_AGAIN, reason)
+            return False
         if found.sidecar is not None:
             try:
-                files.move_without_overwriting(found.sidecar, folder)
+                files.move_without_overwriting(found.sidecar, folder, inode=found.sidecar.lstat().st_ino)
             except OSError as error:
                 log.warning("sidecar stays name=%s reason=%s", files.shown(found.sidecar.name), error.strerror)
+        return True
 
-    def _say(self, complaints: dict[str, str], *, add: bool = False) -> None:
+    def _say(self, complaints: dict[str, str]) -> None:
         for name, reason in complaints.items():
             if self._said.get(name) != reason:
                 log.warning("inbox file=%r: %s", name, reason)
-        self._said = {**self._said, **complaints} if add else complaints
+        self._said = complaints
 
     def deliver(self, answer: Answer) -> None:
         """Writes an arrival's files to the outbox. Raises OSError; writing the same again is harmless."""

@@ -37,9 +37,12 @@ class RowConnector:
             Offer(row.content, Source("table", row.row_id, row.row_id), options_from(row.options)) for row in rows
         ]
         submissions = submit_all(self.database, offers, self.context(now), actor="table")
-        for row, submission in zip(rows, submissions, strict=True):
+        marked = [
             self.table.mark(row.row_id, {"status": "oczekuje", "document_id": submission.document.document_id})
-        return len(rows) == _AT_ONCE
+            for row, submission in zip(rows, submissions, strict=True)
+        ]
+        # Rows that will not be marked (a trigger of the ERP's) must not keep this duty spinning.
+        return any(marked)
 
     def deliver(self, answer: Answer) -> None:
         """Writes an arrival's answer into its row; a row that is gone is the ERP's own decision."""

@@ -131,7 +131,9 @@ def _other_form(root: etree._Element, context: CheckContext) -> list[Finding]:
     if form is None:
         namespace = printable(str(root.tag)[1:].rpartition("}")[0])
         known = next((form for form in FORMS if form.namespace == namespace), None)
-        what = f"element główny {name} " + (f"w przestrzeni nazw „{namespace}”" if namespace else "bez przestrzeni nazw")
+        what = f"element główny {name} " + (
+            f"w przestrzeni nazw „{namespace}”" if namespace else "bez przestrzeni nazw"
+        )
         hint = (
             f"Element główny powinien nazywać się {known.root}."
             if known

@@ -151,7 +151,9 @@ def _finding(root: etree._Element, path: str, entry: etree._LogEntry, names: fro
     line = (line_of(element) if element is not None else None) or entry.line or None
     what, hint = _explain(element, name, entry, names)
     where = ", ".join(part for part in (f"wiersz {line}" if line else "", f"pole {field}" if field else "") if part)
-    return Finding("C03", f"Niezgodność ze schematem: {what}" + (f" ({where})." if where else "."), hint, line=line, field=field)
+    return Finding(
+        "C03", f"Niezgodność ze schematem: {what}" + (f" ({where})." if where else "."), hint, line=line, field=field
+    )
 
 
 def _explain(

@@ -42,7 +42,9 @@ def syntax_message(kind: str, english: str) -> tuple[str, str]:
         )
     if "invalid xmlChar" in english or "nvalid Char" in english or kind == "ERR_INVALID_CHAR":
         code = _CHARACTER.search(english)
-        number = int(code[1], 16 if "0x" in english else 10) if code and (code[1].isdigit() or "0x" in english) else None
+        number = (
+            int(code[1], 16 if "0x" in english else 10) if code and (code[1].isdigit() or "0x" in english) else None
+        )
         shown = f"znak U+{number:04X}" if number is not None and number <= 0x10FFFF else "znak"
         return (f"niedozwolony {shown}", "Usuń ten niewidoczny znak z danych w ERP (nazwy, opisy, adresy).")
     if "no name" in english and "EntityRef" in english or kind == "ERR_ENTITYREF_SEMICOL_MISSING":

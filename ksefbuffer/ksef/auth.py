@@ -118,7 +118,7 @@ class Access:
         self._lock = threading.Lock()
         self._access: _Token | None = None
         self._refresh: _Token | None = None
-        self._tries = 0
+        self._tries_ended = 0
         self._last_fault: BufferFault | None = None
 
     def token(self) -> str:
@@ -137,19 +137,20 @@ class Access:
         self._alone(lambda: False, self._log_in)
 
     def _alone(self, satisfied: Callable[[], bool], obtain: Callable[[], None]) -> str:
-        seen = self._tries
+        seen = self._tries_ended
         with self._lock:
             if not satisfied():
-                if self._tries != seen and self._last_fault is not None:
-                    # Whoever was before us at the lock has just been refused; asking again would be a storm.
+                if self._tries_ended != seen and self._last_fault is not None:
+                    # Whoever we waited for has just been refused; asking again would be a storm.
                     raise copy.copy(self._last_fault)
-                self._tries += 1
                 try:
                     obtain()
+                    self._last_fault = None
                 except BufferFault as fault:
                     self._last_fault = fault
                     raise
-                self._last_fault = None
+                finally:
+                    self._tries_ended += 1
             if self._access is None:
                 raise AssertionError("no access after a login")
             return self._access.token

@@ -37,7 +37,7 @@ def handle(sandbox: Sandbox, request: Request) -> Response:
     try:
         body = json.loads(request.body) if request.body.strip() else {}
         if not isinstance(body, dict):
-            raise ValueError("the body must be a JSON object")
+            raise TypeError("the body must be a JSON object")
         return action(sandbox, body | ({"reference": reference} if reference else {}))
     except LookupError as fault:
         return as_json(404, {"error": f"not found: {fault}"})
@@ -92,7 +92,7 @@ def _text(body: dict[str, Any], name: str) -> str:
 def _flag(body: dict[str, Any], name: str) -> bool:
     value = body.get(name, False)
     if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false")
+        raise TypeError(f"{name} must be true or false")
     return value
 
 
@@ -190,7 +190,7 @@ def _settings(sandbox: Sandbox, _: dict[str, Any]) -> Response:
 def _set(sandbox: Sandbox, body: dict[str, Any]) -> Response:
     seconds = body.get("latencySeconds")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ValueError("latencySeconds must be a number")
+        raise TypeError("latencySeconds must be a number")
     sandbox.latency_s = float(seconds)
     return _settings(sandbox, body)
 

@@ -55,7 +55,7 @@ class Fields:
             self.wrong(name, f"może mieć najwyżej {limit} znaków")
         if among is not None and value not in among:
             self.wrong(name, f"musi być jedną z wartości: {', '.join(among)}")
-        return value
+        return str(value)
 
     def data(self, name: str, *, required: bool = True, size: int | None = None) -> bytes | None:
         """Standard padded Base64, of exactly ``size`` bytes when given; None when absent or wrong."""
@@ -142,9 +142,8 @@ class Fields:
         """Raises 21405 when anything was wrong; returns the names of fields that KSeF does not know."""
         if self.mistakes:
             raise invalid(*self.mistakes)
-        return [
-            f"{part._prefix}{name}" for part in (self, *self._children) for name in part._content if name not in part._known
-        ]  # fmt: skip
+        parts = (self, *self._children)
+        return [f"{part._prefix}{name}" for part in parts for name in part._content if name not in part._known]
 
 
 def read_json(request: Request) -> Fields:

@@ -184,8 +184,10 @@ def _token(element: etree._Element) -> str:
 
 def _verify(root: etree._Element, signature: etree._Element, now: datetime) -> x509.Certificate:
     """The signer's certificate, when every reference and the signature value hold and the certificate is bound."""
-    for attribute in signature.xpath("ancestor-or-self::*/@xml:*|.//@xml:*"):
-        raise SignatureRefused(f"Niedozwolony atrybut xml:{attribute.attrname}.")
+    if any(
+        str(name).startswith("{http://www.w3.org/XML/1998/namespace}") for el in root.iter("*") for name in el.attrib
+    ):
+        raise SignatureRefused("Atrybuty xml: są niedozwolone.")
     info = _only(signature, "ds:SignedInfo")
     properties = _only(signature, "ds:Object/xades:QualifyingProperties/xades:SignedProperties")
     qualifying = properties.getparent()
@@ -210,8 +212,8 @@ def _verify(root: etree._Element, signature: etree._Element, now: datetime) -> x
     if not described:
         raise SignatureRefused("Brak ds:Reference do SignedProperties z wymaganym atrybutem Type.")
     certificate = _bound_certificate(signature, properties, key_info_signed=key_info_signed)
-    method = _only(info, "ds:CanonicalizationMethod")
-    signed = canonical(info, method.get("Algorithm", ""), _prefixes(method))
+    canonicalisation = _only(info, "ds:CanonicalizationMethod")
+    signed = canonical(info, canonicalisation.get("Algorithm", ""), _prefixes(canonicalisation))
     value = decoded(_only(signature, "ds:SignatureValue").text)
     check_value(_only(info, "ds:SignatureMethod").get("Algorithm", ""), certificate.public_key(), signed, value)
     _check_signing_time(properties, now)

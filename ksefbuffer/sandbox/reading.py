@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 from lxml import etree
@@ -18,9 +19,8 @@ SUPPORTED = (FA3,)
 """The forms whose official schema is at hand (package data of ksef-client)."""
 
 _BOM = b"\xef\xbb\xbf"
-_FORBIDDEN = re.compile(
-    "[\x7f-\x84\x86-\x9f\ufdd0-\ufdef" + "".join(f"{chr(p * 0x10000 + 0xFFFE)}{chr(p * 0x10000 + 0xFFFF)}" for p in range(1, 17)) + "]"
-)  # fmt: skip
+_NON_CHARACTERS = "".join(chr(plane * 0x10000 + last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF))
+_FORBIDDEN = re.compile(f"[\x7f-\x84\x86-\x9f\ufdd0-\ufdef{_NON_CHARACTERS}]")
 _DECLARED_ENCODING = re.compile(rb"""^<\?xml[^>]*\bencoding\s*=\s*["']([^"']+)["']""")
 
 _INVOICE_TYPES = {
@@ -102,7 +102,9 @@ def parse(content: bytes) -> etree._Element:
     if root.xpath("/processing-instruction()|//processing-instruction()"):
         raise Unacceptable(430, "Instrukcje przetwarzania XML są niedozwolone.")
     # Looked for after parsing too: a character reference such as &#x84; brings the same character.
-    if _FORBIDDEN.search(text) or any(_FORBIDDEN.search(piece) for piece in root.itertext()):
+    if _FORBIDDEN.search(text) or any(
+        _FORBIDDEN.search(piece) for piece in root.itertext(with_tail=True) if isinstance(piece, str)
+    ):
         raise Unacceptable(430, "Plik zawiera niedozwolone znaki.")
     return root
 
@@ -124,7 +126,7 @@ def check_schema(root: etree._Element) -> None:
     """Raises Unacceptable(450) with KSeF-like sentences unless the document follows the official FA(3) schema."""
     schema = _schema()
     if not schema.validate(root.getroottree()):
-        raise Unacceptable(450, *[f"Wiersz {entry.line}: {entry.message}" for entry in list(schema.error_log)[:20]])
+        raise Unacceptable(450, *[f"Wiersz {entry.line}: {entry.message}" for entry in islice(schema.error_log, 20)])
 
 
 _local = threading.local()
@@ -148,9 +150,9 @@ def _schema_bytes(name: str) -> bytes:
 class _PackagedSchemas(etree.Resolver):
     """Serves the included schemas from the package; anything else raises, so nothing is ever fetched."""
 
-    def resolve(self, system_url: str, public_id: str, context: object) -> object:
+    def resolve(self, system_url: str, public_id: str, context: Any) -> Any:  # type: ignore[override]
         name = system_url.rsplit("/", 1)[-1]
-        return self.resolve_string(_schema_bytes(name), context, base_url=name)  # type: ignore[no-untyped-call]
+        return self.resolve_string(_schema_bytes(name), context, base_url=name)
 
 
 def facts_of(root: etree._Element) -> InvoiceFacts:

@@ -56,7 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._chunks()
         length = self.headers.get("Content-Length", "0")
         if not length.isascii() or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-            return self._too_large()
+            self._too_large()
+            return None
         return self.rfile.read(int(length))
 
     def _chunks(self) -> bytes | None:
@@ -64,7 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
         while True:
             size = int(self.rfile.readline(100).split(b";")[0], 16)
             if len(whole) + size > MAX_BODY_BYTES:
-                return self._too_large()
+                self._too_large()
+                return None
             whole += self.rfile.read(size)
             self.rfile.readline(100)
             if size == 0:
@@ -96,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection |= torn
         self.wfile.flush()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+    def log_message(self, format: str, *args: object) -> None:
         """Calls are logged by the sandbox, by operation: paths and queries may hold signed links."""
 
 

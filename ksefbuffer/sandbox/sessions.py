@@ -76,7 +76,7 @@ def open_session(world: World, call: Call) -> Response:
     ordered = call.ordered("session_status")
     world.store.run(
         "INSERT INTO sessions (reference, context_type, context_value, login, system_code, aes_key, iv, created_at,"
-        " updated_at, valid_until, settles_at, code, forced, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 100, ?, '[]')",
+        " updated_at, valid_until, settles_at, code, forced) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 100, ?)",
         reference,
         caller.context_type,
         caller.context_value,

@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS keys (
     position INTEGER PRIMARY KEY, public_key_id TEXT NOT NULL UNIQUE, usage TEXT NOT NULL, private_pem BLOB NOT NULL,
     certificate BLOB NOT NULL, valid_from TEXT NOT NULL, valid_to TEXT NOT NULL, withdrawn INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS challenges (
-    challenge TEXT PRIMARY KEY, milliseconds INTEGER NOT NULL, issued_at TEXT NOT NULL, used INTEGER NOT NULL DEFAULT 0);
+    challenge TEXT PRIMARY KEY, milliseconds INTEGER NOT NULL, issued_at TEXT NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS logins (
     reference TEXT PRIMARY KEY, seq INTEGER NOT NULL, context_type TEXT NOT NULL, context_value TEXT NOT NULL,
     method TEXT NOT NULL, proof TEXT NOT NULL, started_at TEXT NOT NULL, due_at TEXT NOT NULL,

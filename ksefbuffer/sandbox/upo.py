@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -30,6 +31,7 @@ from .xmldsig import (
 )
 
 NAMESPACE = "http://upo.schematy.mf.gov.pl/KSeF/v4-3"
+_DEFAULT: Any = {None: NAMESPACE}
 _CONTEXTS = {
     "Nip": "Nip",
     "InternalId": "IdWewnetrzny",
@@ -65,7 +67,7 @@ def session_upo(world: World, session: sqlite3.Row, now: datetime) -> bytes:
 def _document(
     world: World, session: sqlite3.Row, invoices: Sequence[sqlite3.Row], now: datetime, *, whole_session: bool
 ) -> bytes:
-    root = etree.Element(f"{{{NAMESPACE}}}Potwierdzenie", nsmap={None: NAMESPACE})
+    root = etree.Element(f"{{{NAMESPACE}}}Potwierdzenie", nsmap=_DEFAULT)
     _add(root, "NazwaPodmiotuPrzyjmujacego", AUTHORITY)
     _add(root, "NumerReferencyjnySesji", session["reference"])
     login = _add(root, "Uwierzytelnienie")

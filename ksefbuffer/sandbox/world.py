@@ -34,7 +34,7 @@ class World:
 
 @dataclass
 class Call:
-    """One call: ``arguments`` are the pieces of the path, ``prepared`` is what was worked out before taking the lock."""
+    """One call: ``arguments`` are the pieces of the path, ``prepared`` is what was worked out before the lock."""
 
     request: Request
     operation: str

@@ -19,7 +19,8 @@ C14N = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
 EXC_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 ENVELOPED = DS + "enveloped-signature"
 
-# Canonicalisations: exclusive?, with comments? Version 1.1 differs from 1.0 only in xml:base and xml:id, which are refused.
+# Canonicalisations: exclusive?, with comments? Version 1.1 differs from 1.0 only in xml:base and xml:id, and xml:
+# attributes are refused.
 CANONICALISATIONS = {
     C14N: (False, False),
     C14N + "#WithComments": (False, True),
@@ -101,9 +102,15 @@ def digest(algorithm: str, content: bytes) -> bytes:
 
 def without(signature: etree._Element) -> etree._ElementTree:
     """A copy of the signature's document as it was before signing: the signature gone, the text after it kept."""
+    original = signature.getparent()
+    if original is None:
+        raise SignatureRefused("Podpis nie jest otoczony dokumentem.")
     tree = copy.deepcopy(signature.getroottree())
-    twin = tree.xpath(signature.getroottree().getpath(signature))[0]
-    parent, before = twin.getparent(), twin.getprevious()
+    parent = tree.getroot()
+    if original is not original.getroottree().getroot():
+        raise SignatureRefused("Podpis musi być bezpośrednio w elemencie głównym.")
+    twin = parent[original.index(signature)]
+    before = twin.getprevious()
     if twin.tail:
         if before is None:
             parent.text = (parent.text or "") + twin.tail

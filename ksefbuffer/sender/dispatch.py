@@ -108,7 +108,10 @@ class Dispatch:
             original = held.get(document.id)
             waits_for = None
             if original is not None:
-                waits_for = f"korekta czeka na numer KSeF faktury korygowanej {original.invoice_number} ({original.document_id})"
+                waits_for = (
+                    "korekta czeka na numer KSeF faktury korygowanej "
+                    f"{original.invoice_number} ({original.document_id})"
+                )
             if document.waits_for != waits_for:
                 changed.append((document, waits_for))
         if changed:

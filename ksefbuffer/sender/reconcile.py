@@ -1,7 +1,8 @@
 """The one function that decides outcomes: it asks KSeF what it has, and matches by SHA-256.
 
 Presence counts at any time. Absence counts only once the session is closed and final: KSeF takes nothing into a
-closed session (21180), so a request still on the wire cannot arrive after we found it missing (test_crash, control "no fence").
+closed session (21180), so a request still on the wire cannot arrive after we found it missing (the crash tests'
+control "no fence" shows what happens otherwise).
 """
 
 from __future__ import annotations

@@ -17,7 +17,35 @@ from ksefbuffer.erp.table import WRITTEN_BACK
 from ksefbuffer.invoice.findings import Finding
 
 CONTRACT = Path(__file__).parents[2] / ".." / "shared" / "CONTRACT.md"
-KEYS = ["document_id", "source", "reference", "sha256", "size", "invoice_number", "issue_date", "form", "invoice_type", "status", "status_pl", "ksef_number", "accepted_at", "invoicing_mode", "session", "upo_file", "offline", "verification_url", "certificate_url", "jpk_marker", "waits_for", "warnings", "errors", "attempts", "next_attempt_at", "received_at", "updated_at"]
+KEYS = [
+    "document_id",
+    "source",
+    "reference",
+    "sha256",
+    "size",
+    "invoice_number",
+    "issue_date",
+    "form",
+    "invoice_type",
+    "status",
+    "status_pl",
+    "ksef_number",
+    "accepted_at",
+    "invoicing_mode",
+    "session",
+    "upo_file",
+    "offline",
+    "verification_url",
+    "certificate_url",
+    "jpk_marker",
+    "waits_for",
+    "warnings",
+    "errors",
+    "attempts",
+    "next_attempt_at",
+    "received_at",
+    "updated_at",
+]
 NOON = datetime(2026, 11, 20, 10, 15, 3, 120_999, tzinfo=UTC)
 DUPLICATE = Finding("440", "Duplikat faktury", "Zmień numer.", source="ksef", details=("numer a", "numer b")).as_dict()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -66,8 +67,6 @@ def test_the_signed_login_is_verified_by_strangers_and_tampering_is_caught(tmp_p
 def test_the_signature_has_the_form_that_ksef_takes(tmp_path: Path, key: str) -> None:
     mine = credential(tmp_path, key=key)
     root = etree.fromstring(sign(login_document("C", "Nip", NIP, "certificate_fingerprint"), mine, START))
-    import base64
-
     value = base64.b64decode(root.findtext(f".//{DS}SignatureValue"))
     assert len(value) == (64 if key == "ec" else 256), "ECDSA as raw R||S"
     assert root.find(f".//{DS}KeyValue") is None
@@ -277,13 +276,23 @@ def test_no_network_at_login_is_unreachable(fake: FakeKsef) -> None:
         fake.client().login_now()
 
 
-class Gate:
-    """Holds the first request of a route until somebody opens it, so that threads surely meet."""
+class CountingLock:
+    """A lock that tells when so many threads have come to it."""
 
-    def __init__(self, answer: httpx.Response | None = None) -> None:
-        self.entered = threading.Event()
-        self.open = threading.Event()
-        self.answer = answer
+    def __init__(self, awaited: int) -> None:
+        self._lock = threading.Lock()
+        self._count = threading.Semaphore(0)
+        self._awaited = awaited
+
+    def __enter__(self) -> None:
+        self._count.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def all_here(self) -> bool:
+        return all(self._count.acquire(timeout=10) for _ in range(self._awaited))
 
 
 @pytest.mark.parametrize("refused", [False, True])
@@ -293,6 +302,8 @@ def test_many_threads_share_one_refresh_and_its_failure(fake: FakeKsef, clock: C
     ksef.login_now()
     clock.now += timedelta(minutes=14)
     entered, go = threading.Event(), threading.Event()
+    lock = CountingLock(8)
+    ksef._access._lock = lock  # type: ignore[assignment]
 
     def held(request: httpx.Request) -> httpx.Response:
         entered.set()
@@ -315,8 +326,7 @@ def test_many_threads_share_one_refresh_and_its_failure(fake: FakeKsef, clock: C
     for thread in threads:
         thread.start()
     assert entered.wait(10)
-    while ksef._access._waiting() < 7:
-        threading.Event().wait(0.001)
+    assert lock.all_here()
     go.set()
     for thread in threads:
         thread.join(10)

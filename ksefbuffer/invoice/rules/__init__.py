@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..findings import Finding
-from . import amounts, annotations, attachment, kinds, ksef, parties, practice, texts
+from . import amounts, attachment, kinds, ksef, marks, parties, practice, texts
 from .case import Case
 
 __all__ = ["Case", "mojibake", "questionable", "refused_by_ksef"]
@@ -24,7 +24,7 @@ def questionable(case: Case, content: bytes) -> Iterator[Finding]:
     yield from parties.check(case)
     yield from kinds.check(case)
     yield from amounts.check(case)
-    yield from annotations.check(case)
+    yield from marks.check(case)
     yield from attachment.check(case)
     yield from practice.check(case, content)
     yield from texts.leftovers(case, content)

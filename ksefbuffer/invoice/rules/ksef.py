@@ -128,5 +128,3 @@ def _issue_date(case: Case, offline: bool) -> Iterator[Finding]:
             "Wysyłaj faktury w dniu wystawienia; egzemplarz wydany nabywcy poza KSeF wymaga kodów QR.",
             "Fa/P_1",
         )
-
-
