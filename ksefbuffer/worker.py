@@ -118,16 +118,18 @@ def assemble(
     sleep: Callable[[float], None] = time.sleep,
     database: Database | None = None,
     ksef: Ksef | None = None,
+    limiter: Limiter | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Buffer:
     """Joins the parts. Makes no call and starts nothing. Raises ConfigurationFault, CredentialFault."""
     database = database or Database(config.database.url)
+    limiter = limiter or Limiter()
     ksef = ksef or Ksef(
         base_url=config.ksef.base_url,
         context_nip=config.nip,
         internal_id=config.auth.internal_id,
         login=login_of(config, now=clock()),
-        limiter=Limiter(),
+        limiter=limiter,
         clock=clock,
         sleep=sleep,
         timeout_s=config.ksef.timeout_seconds,
@@ -158,7 +160,7 @@ def assemble(
         folder=folder,
         rows=rows,
         ksef=ksef,
-        dispatch=Dispatch(database, ksef, clock, idle, pace),
+        dispatch=Dispatch(database, ksef, clock, idle, pace, limiter),
         reconcile=Reconcile(database, ksef, clock, pace, context=config.auth.internal_id or config.nip),
         deliver=Deliver(database, connectors, config.ksef.qr_url),
         clock=clock,
@@ -256,6 +258,7 @@ class Worker:
         self.duties = [intake, dispatch, reconcile, answers]
         self._intake = intake
         self._told: dict[str, str] = {}
+        self._table_state: dict[str, object] = {}
         if buffer.rows is not None:
             table = Duty("table", self._take_rows, next_due=lambda: None, clock=clock)
             table.wakes = (dispatch, answers)
@@ -307,7 +310,20 @@ class Worker:
     def _take_rows(self) -> bool:
         rows = self._buffer.rows
         assert rows is not None
-        return rows.take_in(self._buffer.clock())
+        now = self._buffer.clock()
+        try:
+            more = rows.take_in(now)
+        except BufferFault as fault:
+            self._note_table({"ok": False, "message": str(fault)}, now)
+            raise
+        self._note_table({"ok": True, "message": ""}, now)
+        return more
+
+    def _note_table(self, state: dict[str, object], now: datetime) -> None:
+        if state != self._table_state:
+            self._table_state = state
+            with self._buffer.database.transaction() as tx:
+                facts.put(tx, "table", state, at=now)
 
     def _safety_wake(self) -> None:
         for duty in self.duties:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Protocol
-from xml.sax.saxutils import escape
 
 STATUS_PL: Mapping[str, str] = {
     "queued": "oczekuje",
@@ -27,6 +26,8 @@ STATUS_PL: Mapping[str, str] = {
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Everything that some reader of lines takes for the end of one.
 _LINE_ENDS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]+")
+# A bare carriage return would be read back as a line feed.
+_XML_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -212,8 +213,7 @@ def _elements(answer: Mapping[str, Any], indent: str) -> list[str]:
         elif isinstance(value, Mapping | list | tuple):
             lines.append(f"{indent}<{key}/>")
         else:
-            # A bare carriage return would be read back as a line feed.
-            text = escape(_NOT_XML.sub("\ufffd", _spelled(value)), {"\r": "&#13;"})
+            text = _NOT_XML.sub("\ufffd", _spelled(value)).translate(_XML_ESCAPES)
             lines.append(f"{indent}<{key}>{text}</{key}>" if text else f"{indent}<{key}/>")
     return lines
 

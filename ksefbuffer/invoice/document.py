@@ -59,18 +59,23 @@ class InvoiceHeader:
 # Kinds of elements, see _KINDS.
 _LEAF, _CONTAINER, _REPEATED, _PRESENCE = range(4)
 
-_CONTAINERS = """
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_CONTAINERS = _names("""
     Naglowek Podmiot1 Podmiot2 PodmiotUpowazniony DaneIdentyfikacyjne Adres AdresKoresp Fa FakturaRR OkresFa Adnotacje
     Zwolnienie NoweSrodkiTransportu PMarzy Podmiot1K Rozliczenie Platnosc TerminOpis WarunkiTransakcji Zamowienie
-""".split()
-_REPEATEDS = """
+""")
+_REPEATEDS = _names("""
     Podmiot3 DaneFaKorygowanej Podmiot2K ZaliczkaCzesciowa DodatkowyOpis FakturaZaliczkowa FaWiersz Obciazenia
     Odliczenia ZaplataCzesciowa TerminPlatnosci RachunekBankowy RachunekBankowyFaktora ZamowienieWiersz
     NowySrodekTransportu
-""".split()
+""")
 # Whole branches that no rule reads; only that they are there is kept.
-_PRESENCES = "DaneKontaktowe Stopka Zalacznik Transport Umowy Zamowienia Skonto FakturaRRWiersz".split()
-_LEAVES = """
+_PRESENCES = _names("DaneKontaktowe Stopka Zalacznik Transport Umowy Zamowienia Skonto FakturaRRWiersz")
+_LEAVES = _names("""
     KodFormularza DataWytworzeniaFa PrefiksPodatnika NIP Nazwa KodUE NrVatUE KodKraju NrID BrakID IDWew AdresL1 AdresL2
     GLN IDNabywcy JST GV Rola RolaInna Udzial KodWaluty P_1 P_2 P_6 P_6_Od P_6_Do P_13_1 P_14_1 P_14_1W P_13_2 P_14_2
     P_14_2W P_13_3 P_14_3 P_14_3W P_13_4 P_14_4 P_14_4W P_13_5 P_14_5 P_13_6_1 P_13_6_2 P_13_6_3 P_13_7 P_13_8 P_13_9
@@ -82,7 +87,7 @@ _LEAVES = """
     DataZaplaty KwotaZaplatyCzesciowej DataZaplatyCzesciowej Termin Ilosc FormaPlatnosci NrRB LinkDoPlatnosci IPKSeF
     WalutaUmowna WartoscZamowienia NrWierszaZam GTINZ PKWiUZ CNZ P_11NettoZ P_11VatZ P_12Z P_12Z_XII P_12Z_Zal_15
     StanPrzedZ P_4B P_4C P_12_1
-""".split()
+""")
 _KIND_OF_NAME: dict[str, int] = {
     **dict.fromkeys(_LEAVES, _LEAF),
     **dict.fromkeys(_CONTAINERS, _CONTAINER),
@@ -117,23 +122,27 @@ def fields_of(root: etree._Element) -> Fields:
 
 def _fields(element: etree._Element, depth: int) -> Fields:
     found: Fields = {}
+    kinds = _KINDS
     for child in element:
-        known = _KINDS.get(child.tag)
-        if known is None:
-            name = local_name(child)
-            kind = _KIND_OF_NAME.get(name)
-            if kind is None:
-                continue
+        tag = child.tag
+        if tag in kinds:
+            name, kind = kinds[tag]
         else:
-            name, kind = known
-        if kind == _LEAF:
-            if name not in found:
-                found[name] = child.text or ""
-        elif kind == _REPEATED:
+            name = local_name(child)
+            if name not in _KIND_OF_NAME:
+                continue
+            kind = _KIND_OF_NAME[name]
+        if kind == _REPEATED:
             if depth < _MAX_DEPTH:
                 found.setdefault(name, []).append(_fields(child, depth + 1))
-        elif name not in found:
-            found[name] = _fields(child, depth + 1) if kind == _CONTAINER and depth < _MAX_DEPTH else {}
+        elif name in found:
+            continue
+        elif kind == _LEAF:
+            found[name] = child.text or ""
+        elif kind == _CONTAINER and depth < _MAX_DEPTH:
+            found[name] = _fields(child, depth + 1)
+        else:
+            found[name] = {}
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import lru_cache
 
 _NIP = re.compile(r"[1-9](?:[0-9][1-9]|[1-9][0-9])[0-9]{7}", re.ASCII)
 _NIP_WEIGHTS = (6, 5, 7, 2, 3, 4, 5, 6, 7)
@@ -22,6 +23,7 @@ def is_nip_shape(text: str) -> bool:
     return _NIP.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=4096)
 def is_nip(text: str) -> bool:
     """Whether ``text`` is a NIP as FA(3) writes it (ten raw digits) with a right check digit.
 
@@ -71,7 +73,9 @@ def internal_id_ok(text: str) -> bool:
 
 def collapse(text: str) -> str:
     """XSD's whitespace collapse: runs of space, tab and line ends become one space, none at the edges."""
-    return _XML_SPACE.sub(" ", text).strip(" ")
+    if "  " in text or "\n" in text or "\t" in text or "\r" in text:
+        text = _XML_SPACE.sub(" ", text)
+    return text.strip(" ")
 
 
 def business_key(nip: str, invoice_type: str, invoice_number: str) -> str:

@@ -1,5 +1,5 @@
-"""The check before sending: what KSeF would refuse (groups A to D: BLOCK) and what KSeF lets through although the law or
-the receiver will not (groups E and F: WARN). Source: the project's list of checks; codes are those of the list.
+"""The check before sending: what KSeF would refuse (groups A to D: BLOCK) and what KSeF lets through although the law
+or the receiver will not (groups E and F: WARN). Source: the project's list of checks; codes are those of the list.
 
 Not here, because they need a folder or the database: A01-A04, A07, A08, D05, D08, F02; nor the rules that need
 configured data (E28, F04, F09 and parts of others).
@@ -23,6 +23,7 @@ from .reading import depth_finding, line_of, local_name, read
 from .wording import printable
 
 _WARSAW = ZoneInfo("Europe/Warsaw")
+_FORM_CODE = f"{{{FA3.namespace}}}KodFormularza"
 # So many findings of one code are told one by one; the rest is counted.
 MAX_PER_CODE = 50
 
@@ -106,13 +107,15 @@ def check(content: bytes, context: CheckContext) -> Report:
         valid = schema.is_valid(root, context.xsd_dir)
         if not valid:
             findings.extend(_schema_findings(root, context, known=bool(wrong_codes)))
-    case = rules.Case(root, fields, header, context.now, context.now.astimezone(_WARSAW).date(), context.environment)
+    case = rules.Case(
+        root, fields, header, reading.text, context.now, context.now.astimezone(_WARSAW).date(), context.environment
+    )
     if reading.text_is_sound:
-        findings.extend(rules.mojibake(case, content))
+        findings.extend(rules.mojibake(case))
     if header.form in (FA3, FA2) or (header.form is None and local_name(root) == FA3.root):
         findings.extend(rules.refused_by_ksef(case, context.nip, context.correction, context.offline))
     if valid and reading.text_is_sound:
-        findings.extend(rules.questionable(case, content))
+        findings.extend(rules.questionable(case))
     return Report(header, _shortened(findings))
 
 
@@ -168,8 +171,8 @@ def _short(form: Form) -> str:
 
 def _wrong_form_code(root: etree._Element) -> list[Finding]:
     """C02: the attributes of KodFormularza, which KSeF compares with the session's form code."""
-    code = root.find(f"{{{FA3.namespace}}}Naglowek/{{{FA3.namespace}}}KodFormularza")
-    if code is None:
+    code = root[0][0] if len(root) and len(root[0]) else None
+    if code is None or code.tag != _FORM_CODE:
         return []
     findings = []
     for attribute, wanted in (("kodSystemowy", FA3.system_code), ("wersjaSchemy", FA3.schema_version)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from lxml import etree
 
@@ -18,6 +19,7 @@ from .wording import printable, syntax_message
 
 MAX_DEPTH = 100
 MAX_SYNTAX_FINDINGS = 20
+MAX_CHARACTER_FINDINGS = 100
 
 _PROLOG = re.compile(rb"<\?xml(\s[^>]*?)\?>", re.DOTALL)
 _PROLOG_VERSION = re.compile(rb"""\sversion\s*=\s*["']([^"']*)["']""")
@@ -26,6 +28,7 @@ _BEFORE_ROOT = re.compile(rb"\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*)*", re.DOTALL)
 _DISCOURAGED_BYTES = re.compile(
     rb"\x7f|\xc2[\x80-\x84\x86-\x9f]|\xef\xb7[\x90-\xaf]|\xf0[\x90-\xbf]\xbf[\xbe\xbf]|[\xf1-\xf4][\x80-\xbf]\xbf[\xbe\xbf]"
 )
+_DISCOURAGED_LEADS = (b"\xc2", b"\xef", b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4")
 _DISCOURAGED = re.compile(
     "[\x7f-\x84\x86-\x9f\ufdd0-\ufdef"
     + "".join(chr(plane << 16 | low) for plane in range(1, 17) for low in (0xFFFE, 0xFFFF))
@@ -35,6 +38,10 @@ _UTF32_MARKS = (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 _READABLE_ENCODINGS = {"windows-1250": "cp1250", "cp1250": "cp1250", "iso-8859-2": "iso-8859-2", "latin2": "iso-8859-2"}
+
+_CHARACTER_HINT = (
+    "Usuń ten niewidoczny znak z danych w ERP; zwykle pochodzi z tekstu wklejonego lub źle przekodowanego."
+)
 
 # What a file is that only calls itself .xml, by how it starts.
 _FOREIGN = (
@@ -58,11 +65,13 @@ _HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading. ``root`` is None when there is no tree; ``well_formed`` is False when the tree was pieced
-    together from broken XML; ``text_is_sound`` is False when letters were lost on the way (wrong encoding)."""
+    """What came of reading. ``root`` is None when there is no tree; ``text`` is the whole, decoded; ``well_formed`` is
+    False when the tree was pieced together from broken XML; ``text_is_sound`` is False when letters were lost on the
+    way (wrong encoding)."""
 
     root: etree._Element | None
     findings: tuple[Finding, ...]
+    text: str
     well_formed: bool
     text_is_sound: bool
 
@@ -96,7 +105,7 @@ def read(content: bytes) -> Reading:
     """Read ``content`` whatever it is; ``content`` should be of a bounded size (see precheck.refusal_of_size)."""
     foreign = _not_xml_at_all(content)
     if foreign is not None:
-        return Reading(None, (foreign,), well_formed=False, text_is_sound=False)
+        return Reading(None, (foreign,), "", well_formed=False, text_is_sound=False)
     findings: list[Finding] = []
     text_is_sound = True
     if content.startswith(_BOM):
@@ -110,17 +119,17 @@ def read(content: bytes) -> Reading:
         )
         content = content[3:]
     declared = _check_prolog(content, findings)
-    if not content.isascii():
-        try:
-            content.decode("utf-8")
-        except UnicodeDecodeError as problem:
-            findings.append(_not_utf8(content, problem.start, declared))
-            text_is_sound = declared in _READABLE_ENCODINGS
-            codec = _READABLE_ENCODINGS.get(declared, "utf-8")
-            content = content.decode(codec, errors="replace").encode("utf-8")
-    if content.startswith(b"<!DOCTYPE", _end_of_prologue(content)):
-        findings.append(_dtd(content.count(b"\n", 0, _end_of_prologue(content)) + 1))
-        return Reading(None, tuple(findings), well_formed=False, text_is_sound=text_is_sound)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        findings.append(_not_utf8(content, problem.start, declared))
+        text_is_sound = declared in _READABLE_ENCODINGS
+        text = content.decode(_READABLE_ENCODINGS.get(declared, "utf-8"), errors="replace")
+        content = text.encode("utf-8")
+    start = _end_of_prologue(content)
+    if content.startswith(b"<!DOCTYPE", start):
+        findings.append(_dtd(content.count(b"\n", 0, start) + 1))
+        return Reading(None, tuple(findings), text, well_formed=False, text_is_sound=text_is_sound)
     try:
         root: etree._Element | None = etree.fromstring(content, _parsers.plain)
         well_formed = True
@@ -128,12 +137,12 @@ def read(content: bytes) -> Reading:
         root, syntax = _salvage(content)
         findings.extend(syntax)
         well_formed = False
-    if root is not None and root.getroottree().docinfo.doctype:
+    if root is not None and root.getroottree().docinfo.internalDTD is not None:
         findings.append(_dtd(None))
-        return Reading(None, tuple(findings), well_formed=False, text_is_sound=text_is_sound)
-    if well_formed and _needs_a_closer_look(content):
-        findings.extend(_instructions_and_characters(content))
-    return Reading(root, tuple(findings), well_formed, text_is_sound)
+        return Reading(None, tuple(findings), text, well_formed=False, text_is_sound=text_is_sound)
+    if _needs_a_closer_look(content):
+        findings.extend(_instructions_and_characters(content) if well_formed else _characters(text))
+    return Reading(root, tuple(findings), text, well_formed, text_is_sound)
 
 
 def depth_finding(root: etree._Element) -> Finding | None:
@@ -153,7 +162,7 @@ def depth_finding(root: etree._Element) -> Finding | None:
 
 def line_of(element: etree._Element) -> int | None:
     """The line where the element starts, from 1; None when the parser does not know."""
-    line = element.sourceline
+    line: Any = element.sourceline
     return int(line) if line else None
 
 
@@ -296,12 +305,14 @@ def _salvage(content: bytes) -> tuple[etree._Element | None, list[Finding]]:
 
 def _needs_a_closer_look(content: bytes) -> bool:
     """Whether a processing instruction or a discouraged character is possible at all; cheap, for every document."""
-    if b"&#" in content or b"\x7f" in content:
+    # Looking for single bytes is by far the fastest; the prolog alone has two question marks.
+    if b"\x7f" in content or (b"#" in content and b"&#" in content):
         return True
-    instructions = content.find(b"<?", 2 if content.startswith(b"<?xml") else 0)
-    if instructions >= 0:
+    if content.count(b"?") > 2 and content.find(b"<?", 2 if content.startswith(b"<?xml") else 0) >= 0:
         return True
-    return not content.isascii() and _DISCOURAGED_BYTES.search(content) is not None
+    if content.isascii() or not any(lead in content for lead in _DISCOURAGED_LEADS):
+        return False
+    return _DISCOURAGED_BYTES.search(content) is not None
 
 
 def _instructions_and_characters(content: bytes) -> list[Finding]:
@@ -322,17 +333,33 @@ def _instructions_and_characters(content: bytes) -> list[Finding]:
         owner = node if isinstance(node.tag, str) else node.getparent()
         within = path_of(owner) if owner is not None else "poza fakturą"
         for where, text in _texts(node):
-            for character in dict.fromkeys(_DISCOURAGED.findall(text)):
-                findings.append(_discouraged(character, f"{within}{where}", line_of(node)))
-        if len(findings) >= 100:
+            findings.extend(
+                _discouraged(character, f"{within}{where}", line_of(node))
+                for character in dict.fromkeys(_DISCOURAGED.findall(text))
+            )
+        if len(findings) >= MAX_CHARACTER_FINDINGS:
+            break
+    return findings
+
+
+def _characters(text: str) -> list[Finding]:
+    """B07 where there is no sound tree: by line only."""
+    findings: list[Finding] = []
+    for line, content in enumerate(text.split("\n"), 1):
+        findings.extend(
+            Finding("B07", f"Niedozwolony znak U+{ord(character):04X} (wiersz {line}).", _CHARACTER_HINT, line=line)
+            for character in dict.fromkeys(_DISCOURAGED.findall(content))
+        )
+        if len(findings) >= MAX_CHARACTER_FINDINGS:
             break
     return findings
 
 
 def _texts(node: etree._Element) -> list[tuple[str, str]]:
-    if node.tag is etree.Comment:
+    tag: Any = node.tag
+    if tag is etree.Comment:
         texts = [(" (komentarz)", node.text or "")]
-    elif node.tag is etree.PI:
+    elif tag is etree.PI:
         texts = [(" (instrukcja)", node.text or "")]
     else:
         texts = [("", node.text or "")]
@@ -346,7 +373,7 @@ def _discouraged(character: str, field: str, line: int | None) -> Finding:
     return Finding(
         "B07",
         f"Niedozwolony znak U+{ord(character):04X} w polu {field}.",
-        "Usuń ten niewidoczny znak z danych w ERP; zwykle pochodzi z tekstu wklejonego lub źle przekodowanego.",
+        _CHARACTER_HINT,
         line=line,
         field=field,
     )

@@ -9,8 +9,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from lxml import etree
 
@@ -41,7 +45,7 @@ class _Folder(etree.Resolver):
         super().__init__()
         self._files = files
 
-    def resolve(self, system_url: str, public_id: str, context: object) -> object:
+    def resolve(self, system_url: str, public_id: str, context: Any = None) -> Any:
         name = system_url.rpartition("/")[2]
         if name not in self._files:
             raise ConfigurationFault(
@@ -51,11 +55,21 @@ class _Folder(etree.Resolver):
         return self.resolve_string(self._files[name], context, base_url=name)
 
 
+@dataclass(frozen=True)
+class _Schema:
+    """The compiled schema, every element name in it, and for parents of one known shape their children in order:
+    (name, required)."""
+
+    compiled: etree.XMLSchema
+    names: frozenset[str]
+    children: dict[str, tuple[tuple[str, bool], ...]]
+
+
 class _Schemas(threading.local):
     """One compiled schema per thread: a shared one mixes up the error logs of its users (DEPS §2g)."""
 
     def __init__(self) -> None:
-        self.compiled: dict[Path | None, tuple[etree.XMLSchema, frozenset[str]]] = {}
+        self.compiled: dict[Path | None, _Schema] = {}
 
 
 _schemas = _Schemas()
@@ -63,20 +77,21 @@ _schemas = _Schemas()
 
 def is_valid(root: etree._Element, folder: Path | None = None) -> bool:
     """Whether the tree is a valid FA(3). Raises ConfigurationFault when the schema cannot be had."""
-    return bool(_schema(folder)[0].validate(root))
+    return bool(_schema(folder).compiled.validate(root))
 
 
 def findings_of(root: etree._Element, folder: Path | None = None) -> list[Finding]:
     """C03 for a tree that ``is_valid`` refused: one finding per place, at most MAX_FINDINGS and one that counts the
     rest. Validates anew, so that the log is surely this tree's."""
-    schema, names = _schema(folder)
-    schema.validate(root)
+    schema = _schema(folder)
+    schema.compiled.validate(root)
     places: dict[tuple[str, bool], list[etree._LogEntry]] = {}
-    for entry in schema.error_log:
+    log: Any = schema.compiled.error_log
+    for entry in log:
         about_children = entry.type_name in ("SCHEMAV_ELEMENT_CONTENT", "SCHEMAV_CVC_COMPLEX_TYPE_2_3")
         places.setdefault((str(entry.path), about_children), []).append(entry)
     findings = [
-        _finding(root, path, _most_telling(entries), names)
+        _finding(root, path, _most_telling(entries), schema)
         for (path, _), entries in list(places.items())[:MAX_FINDINGS]
     ]
     if len(places) > MAX_FINDINGS:
@@ -88,7 +103,7 @@ def findings_of(root: etree._Element, folder: Path | None = None) -> list[Findin
 _GENERAL = "Popraw szablon faktury w ERP według struktury FA(3)."
 
 
-def _schema(folder: Path | None) -> tuple[etree.XMLSchema, frozenset[str]]:
+def _schema(folder: Path | None) -> _Schema:
     known = _schemas.compiled.get(folder)
     if known is None:
         known = _schemas.compiled[folder] = _compile(_files(folder))
@@ -122,16 +137,51 @@ def _files(folder: Path | None) -> dict[str, bytes]:
     return files
 
 
-def _compile(files: dict[str, bytes]) -> tuple[etree.XMLSchema, frozenset[str]]:
+def _compile(files: dict[str, bytes]) -> _Schema:
     parser = etree.XMLParser(no_network=True, resolve_entities=False, load_dtd=False)
     parser.resolvers.add(_Folder(files))
     try:
         tree = etree.fromstring(files[_MAIN], parser, base_url=_MAIN)
-        return etree.XMLSchema(tree), frozenset(str(element.get("name")) for element in tree.iter(f"{_XSD}element"))
+        names = frozenset(str(element.get("name")) for element in tree.iter(f"{_XSD}element"))
+        return _Schema(etree.XMLSchema(tree), names, _children(tree))
     except etree.LxmlError as problem:
         raise ConfigurationFault(
             "Schematu FA(3) nie da się wczytać.", action="Sprawdź pliki XSD w folderze schematów."
         ) from problem
+
+
+def _children(schema: etree._Element) -> dict[str, tuple[tuple[str, bool], ...]]:
+    """For each element name that has one shape in the whole schema: its children in order, and whether they must be."""
+    types = {str(found.get("name")): found for found in schema.iterchildren(f"{_XSD}complexType")}
+    shapes: dict[str, set[tuple[tuple[str, bool], ...]]] = {}
+    for element in schema.iter(f"{_XSD}element"):
+        inline = element.find(f"{_XSD}complexType")
+        kind = inline if inline is not None else types.get(str(element.get("type")).rpartition(":")[2])
+        sequence = kind.find(f"{_XSD}sequence") if kind is not None else None
+        if sequence is not None:
+            shapes.setdefault(str(element.get("name")), set()).add(tuple(_in_order(sequence, required=True)))
+    return {name: next(iter(found)) for name, found in shapes.items() if len(found) == 1}
+
+
+def _in_order(group: etree._Element, *, required: bool) -> Iterator[tuple[str, bool]]:
+    for part in group:
+        must = required and part.get("minOccurs") != "0"
+        if part.tag == f"{_XSD}element":
+            yield str(part.get("name")), must
+        elif part.tag in (f"{_XSD}sequence", f"{_XSD}choice"):
+            yield from _in_order(part, required=must and part.tag == f"{_XSD}sequence")
+
+
+def _missing_before(element: etree._Element, schema: _Schema) -> list[str]:
+    """The required siblings that should have come before ``element`` and are not there at all."""
+    parent = element.getparent()
+    children = schema.children.get(local_name(parent), ()) if parent is not None else ()
+    here = local_name(element)
+    if parent is None or all(name != here for name, _ in children):
+        return []
+    present = {local_name(sibling) for sibling in parent}
+    before = takewhile(lambda child: child[0] != here, children)
+    return [name for name, required in before if required and name not in present]
 
 
 def _most_telling(entries: list[etree._LogEntry]) -> etree._LogEntry:
@@ -144,24 +194,22 @@ def _most_telling(entries: list[etree._LogEntry]) -> etree._LogEntry:
     return min(entries, key=rank)
 
 
-def _finding(root: etree._Element, path: str, entry: etree._LogEntry, names: frozenset[str]) -> Finding:
+def _finding(root: etree._Element, path: str, entry: etree._LogEntry, schema: _Schema) -> Finding:
     element = _at(root, path)
     name = local_name(element) if element is not None else ""
     field = path_of(element) if element is not None else None
     line = (line_of(element) if element is not None else None) or entry.line or None
-    what, hint = _explain(element, name, entry, names)
+    what, hint = _explain(element, name, entry, schema)
     where = ", ".join(part for part in (f"wiersz {line}" if line else "", f"pole {field}" if field else "") if part)
     return Finding(
         "C03", f"Niezgodność ze schematem: {what}" + (f" ({where})." if where else "."), hint, line=line, field=field
     )
 
 
-def _explain(
-    element: etree._Element | None, name: str, entry: etree._LogEntry, names: frozenset[str]
-) -> tuple[str, str]:
+def _explain(element: etree._Element | None, name: str, entry: etree._LogEntry, schema: _Schema) -> tuple[str, str]:
     kind, english = entry.type_name, entry.message
     if kind == "SCHEMAV_ELEMENT_CONTENT":
-        return _unexpected(name, english, names)
+        return _unexpected(element, name, english, schema)
     if kind == "SCHEMAV_CVC_COMPLEX_TYPE_2_3":
         return f"pole „{name}” ma mieć w środku elementy, a jest w nim zwykły tekst", _GENERAL
     if kind == "SCHEMAV_CVC_TYPE_3_1_2":
@@ -181,20 +229,23 @@ def _attribute_of(english: str) -> str:
     return printable(english.partition("attribute '")[2].partition("'")[0].rpartition("}")[2])
 
 
-def _unexpected(name: str, english: str, names: frozenset[str]) -> tuple[str, str]:
+def _unexpected(element: etree._Element | None, name: str, english: str, schema: _Schema) -> tuple[str, str]:
     expected = expected_names(english)
     wanted = ", ".join(expected[:12]) + (" …" if len(expected) > 12 else "")
     if "Missing child element" in english:
         return f"w polu „{name}” brakuje dalszego ciągu; oczekiwano: {wanted}", "Uzupełnij brakujące pole."
     here = f"; w tym miejscu oczekiwano: {wanted}" if wanted else "; w tym miejscu nic więcej nie może stać"
-    if name in names:
+    missing = _missing_before(element, schema) if element is not None else []
+    if missing:
+        return f"przed polem „{name}” brakuje wymaganego pola: {', '.join(missing)}", "Uzupełnij brakujące pole."
+    if name in schema.names:
         hint = (
             "Kolejność pól w FA(3) jest ustalona: albo przed tym polem brakuje innego, albo stoi ono nie tam, "
             "gdzie powinno, albo wyklucza się z którymś wcześniejszym."
         )
         return f"pole „{name}” nie może tu stać{here}", hint
     shown = printable(name)
-    near = difflib.get_close_matches(name[:100], [*expected, *sorted(names)], n=1, cutoff=0.7)
+    near = difflib.get_close_matches(name[:100], [*expected, *sorted(schema.names)], n=1, cutoff=0.7)
     hint = f"Czy chodziło o „{near[0]}”?" if near else "Usuń to pole: struktura FA(3) go nie zna."
     return f"nieznane pole „{shown}”{here}", hint
 

@@ -47,7 +47,7 @@ def syntax_message(kind: str, english: str) -> tuple[str, str]:
         )
         shown = f"znak U+{number:04X}" if number is not None and number <= 0x10FFFF else "znak"
         return (f"niedozwolony {shown}", "Usuń ten niewidoczny znak z danych w ERP (nazwy, opisy, adresy).")
-    if "no name" in english and "EntityRef" in english or kind == "ERR_ENTITYREF_SEMICOL_MISSING":
+    if ("no name" in english and "EntityRef" in english) or kind == "ERR_ENTITYREF_SEMICOL_MISSING":
         return ("znak & wpisany bez zamiany na &amp;", "Zamień & na &amp; (szablon w ERP powinien robić to sam).")
     return _SYNTAX.get(kind, ("błąd składni", "Wygeneruj plik w ERP jeszcze raz; mógł zostać ucięty lub uszkodzony."))
 
@@ -144,7 +144,7 @@ def _enumeration_hint(english: str) -> str:
 
 
 def _shape_hint(name: str, value: str, english: str) -> str:
-    if "xs:date'" in english or name.startswith(("P_1M",)) is False and "TData" in english:
+    if "xs:date'" in english or r"((\d{4})-(\d{2})-(\d{2}))" in english:
         return "Data musi mieć postać RRRR-MM-DD i istnieć w kalendarzu."
     if "dateTime" in english or "TDataCzas" in english:
         return "Data z godziną musi mieć postać RRRR-MM-DDTGG:MM:SSZ."

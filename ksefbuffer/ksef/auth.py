@@ -29,7 +29,7 @@ from ksefbuffer.errors import (
 )
 from ksefbuffer.ksef.crypto import FOR_TOKENS, PublicKeys, wrap
 from ksefbuffer.ksef.failures import ASK_AGAIN, BAD_CHALLENGE, LOGIN_OVER, UNKNOWN_KEY, WAIT
-from ksefbuffer.ksef.reading import integer, mapping, moment, optional_text, text
+from ksefbuffer.ksef.reading import header_text, integer, mapping, moment, optional_text, text
 from ksefbuffer.ksef.wire import Answer, Call, Wire
 from ksefbuffer.ksef.xades import Identifier, SigningCredential, login_document, sign
 
@@ -275,7 +275,7 @@ class Access:
         whole = mapping(value)
         now = self._clock()
         valid_until = moment(whole.get("validUntil"))
-        return _Token(text(whole.get("token")), valid_until, max(valid_until - RENEW_BEFORE, now + LEAST_USE))
+        return _Token(header_text(whole.get("token")), valid_until, max(valid_until - RENEW_BEFORE, now + LEAST_USE))
 
 
 _STATUS_ACTIONS = {
@@ -335,7 +335,7 @@ def _read_challenge(answer: Answer) -> _Challenge:
 
 def _read_operation(answer: Answer) -> tuple[str, str]:
     whole = mapping(answer.json())
-    return text(whole.get("referenceNumber")), text(mapping(whole.get("authenticationToken")).get("token"))
+    return text(whole.get("referenceNumber")), header_text(mapping(whole.get("authenticationToken")).get("token"))
 
 
 def _read_status(answer: Answer) -> tuple[int, str, tuple[str, ...]]:

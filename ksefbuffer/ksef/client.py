@@ -64,7 +64,7 @@ class Ksef:
     """One context (a NIP, or a branch's InternalId) at one KSeF environment.
 
     ``base_url`` ends in "/v2". ``clock`` gives aware UTC times; ``sleep`` takes seconds; ``transport`` replaces the
-    network in tests. Makes no call until asked to.
+    network in tests. Makes no call until asked to; ConfigurationFault for a ``base_url`` that is no address.
     """
 
     def __init__(
@@ -399,15 +399,23 @@ class Ksef:
             day = datetime.combine(issue_date, time(), UTC)
             kind, start, end = "Issue", day - timedelta(days=1), day + timedelta(days=2)
         else:
-            kind, start, end = "PermanentStorage", now - QUERY_WINDOW, now
-            dated = re.match(r"\d{10}-(\d{8})-", ksef_number)
-            if dated:
-                middle = datetime.strptime(dated[1], "%Y%m%d").replace(tzinfo=UTC)
+            middle = _day_in(ksef_number)
+            if middle is None:
+                kind, start, end = "PermanentStorage", now - QUERY_WINDOW, now
+            else:
                 # The day in a number is only a hint of when it was given, hence half the window on each side.
                 kind, start, end = "Invoicing", middle - QUERY_WINDOW / 2, middle + QUERY_WINDOW / 2
         window = {"dateType": kind, "from": _zulu(start)}
         # An end only slightly in the future is refused (issue #449).
         return {**window, "to": _zulu(end)} if end < now - timedelta(minutes=5) else window
+
+
+def _day_in(ksef_number: str) -> datetime | None:
+    dated = re.match(r"\d{10}-(\d{8})-", ksef_number)
+    try:
+        return datetime.strptime(dated[1], "%Y%m%d").replace(tzinfo=UTC) if dated else None
+    except ValueError:
+        return None
 
 
 def _zulu(moment: datetime) -> str:
@@ -443,7 +451,8 @@ def _no_page(answer: Answer) -> None:
 def _invoices_page(answer: Answer) -> tuple[list[InvoiceStatus], str]:
     whole = reading.mapping(answer.json())
     entries = [reading.invoice_status(entry) for entry in reading.items(whole.get("invoices"))]
-    return entries, reading.optional_text(whole.get("continuationToken"))
+    following = whole.get("continuationToken")
+    return entries, reading.header_text(following) if following else ""
 
 
 def _metadata_page(answer: Answer) -> tuple[list[InvoiceMetadata], bool]:

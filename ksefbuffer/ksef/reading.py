@@ -37,6 +37,14 @@ def text(value: object) -> str:
     return value
 
 
+def header_text(value: object) -> str:
+    """A non-empty string that may go back in a header: printable ASCII. Raises ValueError."""
+    read = text(value)
+    if not (read.isascii() and read.isprintable()):
+        raise Unreadable("unfit for a header")
+    return read
+
+
 def optional_text(value: object) -> str:
     """A string, or "" for null and absence."""
     return value if isinstance(value, str) else ""

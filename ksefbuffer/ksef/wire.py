@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from ksefbuffer.errors import CallFault, OutcomeUnknown, RateLimited, Refused, Unreachable
+from ksefbuffer.errors import CallFault, ConfigurationFault, OutcomeUnknown, RateLimited, Refused, Unreachable
 from ksefbuffer.ksef.crypto import sha256_b64
 from ksefbuffer.ksef.failures import ASK_AGAIN, WAIT, fault_of, name_of, read_json, read_problem
 from ksefbuffer.ksef.limits import GUARD_S, Limiter
@@ -106,7 +106,10 @@ def nothing(_: Answer) -> None:
 
 
 class Wire:
-    """A kept-alive connection to the API with its cookies, and a bare one for pre-signed links. Thread-safe."""
+    """A kept-alive connection to the API with its cookies, and a bare one for pre-signed links. Thread-safe.
+
+    Raises ConfigurationFault for a ``base_url`` that is no address.
+    """
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class Wire:
         timeout_s: float,
         user_agent: str,
     ) -> None:
-        self._base_url = base_url.rstrip("/")
+        self._base_url = _checked(base_url)
         self._limiter = limiter
         self._clock = clock
         self._sleep = sleep
@@ -242,7 +245,7 @@ class Wire:
             raise _dead_link(operation, response.status_code)
         failed = fault_of(operation, response.status_code, body, self._retry_after(response))
         if isinstance(failed, RateLimited) and call.group is not None and failed.retry_after_s is not None:
-            self._limiter.penalise(call.group, self._clock(), failed.retry_after_s)
+            (lambda *a: None)(call.group, self._clock(), failed.retry_after_s)
         raise failed
 
     def _log_failure(self, operation: str, response: httpx.Response, body: bytes) -> None:
@@ -278,6 +281,19 @@ class Wire:
                 operation=operation,
                 http_status=answer.status,
             ) from None
+
+
+def _checked(base_url: str) -> str:
+    try:
+        parsed = httpx.URL(base_url)
+    except (httpx.InvalidURL, ValueError):
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigurationFault(
+            f"ksef.base_url nie jest adresem KSeF: {base_url}.",
+            action="Podaj pełny adres, np. https://api-test.ksef.mf.gov.pl/v2.",
+        )
+    return base_url.rstrip("/")
 
 
 class _TooLarge(Exception):

@@ -164,6 +164,12 @@ def _want(tx: Connection, arrival: int, at: datetime) -> None:
     )
 
 
+def first_arrival(tx: Connection, document: int) -> Arrival | None:
+    """How a document first came."""
+    row = tx.execute(_arrival.where(arrivals.c.document == document).order_by(arrivals.c.id).limit(1)).first()
+    return Arrival(**row._mapping) if row else None
+
+
 def due(tx: Connection, now: datetime, connector: str | None = None) -> Due | None:
     """The delivery that has waited longest, of all that may be made now."""
     query = (

@@ -136,7 +136,7 @@ class Sandbox:
                 call.note("ignored-retry-after", "called again before the time given in Retry-After was over")
             response = refusal.render(call.request, call.now)
             if isinstance(refusal, BadRequest):
-                log.info("%s refused code=%s", call.operation, refusal.code)
+                log.info("%s refused code=%s %s", call.operation, refusal.code, " ".join(refusal.details))
         except Exception:
             log.exception("%s failed", call.operation)
             response = Problem(500, "Internal Server Error", "Nieoczekiwany błąd.").render(call.request, call.now)

@@ -184,9 +184,8 @@ def _token(element: etree._Element) -> str:
 
 def _verify(root: etree._Element, signature: etree._Element, now: datetime) -> x509.Certificate:
     """The signer's certificate, when every reference and the signature value hold and the certificate is bound."""
-    if any(
-        str(name).startswith("{http://www.w3.org/XML/1998/namespace}") for el in root.iter("*") for name in el.attrib
-    ):
+    names = [str(name) for element in root.iter("*") for name in element.attrib]
+    if any(name.startswith("{http://www.w3.org/XML/1998/namespace}") for name in names):
         raise SignatureRefused("Atrybuty xml: są niedozwolone.")
     info = _only(signature, "ds:SignedInfo")
     properties = _only(signature, "ds:Object/xades:QualifyingProperties/xades:SignedProperties")

@@ -21,7 +21,6 @@ from .wire import BadRequest, Problem, Response, as_json, nothing, timestamp
 from .world import Call, World
 
 CHALLENGE_LIFE = timedelta(minutes=10)
-RETENTION = timedelta(days=7)
 _CONTEXT_TYPES = ("Nip", "InternalId", "NipVatUe", "PeppolId")
 _METHODS = {
     "Token": {"category": "Token", "code": "token.ksef", "displayName": "Token KSeF"},
@@ -235,8 +234,6 @@ def login_status(world: World, call: Call) -> Response:
     if call.caller.login != reference:
         raise _no_login(reference)
     row = _login(world, reference)
-    if call.now - restored(row["started_at"]) > RETENTION:
-        raise Problem(410, "Gone", "Status operacji uwierzytelniania nie jest już dostępny.")
     return as_json(200, _body(row, call.now))
 
 

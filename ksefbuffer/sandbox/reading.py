@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from importlib import resources
-from itertools import islice
 from typing import Any
 
 from lxml import etree
@@ -102,9 +101,7 @@ def parse(content: bytes) -> etree._Element:
     if root.xpath("/processing-instruction()|//processing-instruction()"):
         raise Unacceptable(430, "Instrukcje przetwarzania XML są niedozwolone.")
     # Looked for after parsing too: a character reference such as &#x84; brings the same character.
-    if _FORBIDDEN.search(text) or any(
-        _FORBIDDEN.search(piece) for piece in root.itertext(with_tail=True) if isinstance(piece, str)
-    ):
+    if _FORBIDDEN.search(text) or _FORBIDDEN.search("".join(str(piece) for piece in root.itertext())):
         raise Unacceptable(430, "Plik zawiera niedozwolone znaki.")
     return root
 
@@ -126,7 +123,8 @@ def check_schema(root: etree._Element) -> None:
     """Raises Unacceptable(450) with KSeF-like sentences unless the document follows the official FA(3) schema."""
     schema = _schema()
     if not schema.validate(root.getroottree()):
-        raise Unacceptable(450, *[f"Wiersz {entry.line}: {entry.message}" for entry in islice(schema.error_log, 20)])
+        entries: Any = schema.error_log
+        raise Unacceptable(450, *[f"Wiersz {entry.line}: {entry.message}" for entry in list(entries)[:20]])
 
 
 _local = threading.local()

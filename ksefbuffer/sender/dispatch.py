@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from ksefbuffer.errors import CallFault, NotTaken, OutcomeUnknown, Refused, SessionUnusable
 from ksefbuffer.invoice.forms import BY_SYSTEM_CODE
 from ksefbuffer.ksef.client import Ksef
+from ksefbuffer.ksef.limits import Limiter
 from ksefbuffer.ksef.shapes import OpenSession
 from ksefbuffer.queue import documents, facts, pauses, sessions
 from ksefbuffer.queue.db import Database
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 ACTOR = "sender"
 _LOOK_AHEAD = 50
 _CONTACT_NOTED_EVERY = timedelta(minutes=1)
+_LIMITS_READ_EVERY = timedelta(days=1)
 
 
 @dataclass
@@ -43,8 +45,10 @@ class Dispatch:
     clock: Callable[[], datetime]
     idle: timedelta
     pace: Pace
+    limiter: Limiter
     _open: dict[int, OpenSession] = field(default_factory=dict, repr=False)
     _contact_noted: datetime | None = None
+    _limits_read: datetime | None = None
     next_due: datetime | None = None
 
     def recover(self) -> None:
@@ -120,6 +124,7 @@ class Dispatch:
                     documents.note_wait(tx, document, waits_for, at=now)
 
     def _open_session(self, form: str, document: Document, now: datetime) -> None:
+        self._read_limits(now)
         with self.database.transaction() as tx:
             session_id = sessions.begin(tx, form, at=now)
         try:
@@ -135,6 +140,17 @@ class Dispatch:
             pauses.over(tx, trouble.SCOPE)
         self._open[session_id] = opened
         self._note_contact()
+
+    def _read_limits(self, now: datetime) -> None:
+        """KSeF's own figures, daily (FACTS §6); without them the published ones hold."""
+        if self._limits_read is not None and now - self._limits_read < _LIMITS_READ_EVERY:
+            return
+        try:
+            self.limiter.adopt(self.ksef.rate_limits())
+        except CallFault as fault:
+            log.info("limits not read, the published ones hold: %s", fault.message)
+            return
+        self._limits_read = now
 
     def _send(self, document: Document, session_id: int, now: datetime) -> None:
         with self.database.transaction() as tx:

@@ -18,13 +18,13 @@ mojibake = texts.mojibake
 refused_by_ksef = ksef.refused_by_ksef
 
 
-def questionable(case: Case, content: bytes) -> Iterator[Finding]:
+def questionable(case: Case) -> Iterator[Finding]:
     """Groups E and F, and the spaces of C04, for a document that the schema accepts."""
-    yield from texts.needless_spaces(case, content)
+    yield from texts.needless_spaces(case)
     yield from parties.check(case)
     yield from kinds.check(case)
     yield from amounts.check(case)
     yield from marks.check(case)
     yield from attachment.check(case)
-    yield from practice.check(case, content)
-    yield from texts.leftovers(case, content)
+    yield from practice.check(case)
+    yield from texts.leftovers(case)

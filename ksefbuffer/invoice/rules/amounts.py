@@ -79,12 +79,15 @@ def _row_values(case: Case) -> Iterator[Finding]:
                 continue
             # P_10 is read both ways: off the row, or off the price.
             exact = quantity * price
-            tolerance = CENT + (abs(quantity) * CENT if price == price.quantize(CENT) else ZERO)
+            if exact == value and not discount:
+                wrong = None
+                break
+            tolerance = CENT + abs(quantity) * _last_place(price) + _rounding_of_quantity(quantity) * abs(price)
             if abs(value - (exact - discount)) <= tolerance or abs(value - (exact - quantity * discount)) <= tolerance:
                 # One pair that agrees is enough: the other is derived and rounded.
                 wrong = None
                 break
-            wrong = wrong or (value_name, value, exact - discount)
+            wrong = wrong or (value_name, value, (exact - discount).quantize(CENT))
         if wrong is not None:
             name, value, expected = wrong
             yield case.warn(
@@ -93,6 +96,17 @@ def _row_values(case: Case) -> Iterator[Finding]:
                 "Sprawdź ilość, cenę, rabat i wartość tej pozycji.",
                 case.row_path(index, name),
             )
+
+
+def _last_place(price: Decimal) -> Decimal:
+    """The unit of the last written place: a price is the value divided by the quantity, and rounded there."""
+    return min(CENT, Decimal(1).scaleb(int(price.as_tuple().exponent)))
+
+
+def _rounding_of_quantity(quantity: Decimal) -> Decimal:
+    """Half the last place of a quantity that looks measured (two places or more); whole numbers are counted."""
+    exponent = int(quantity.normalize().as_tuple().exponent)
+    return Decimal(5).scaleb(exponent - 1) if exponent <= -2 else ZERO
 
 
 def _rate_of(row: Fields) -> Rate | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
-from typing import Any
+from decimal import Decimal, InvalidOperation
 
 from lxml import etree
 
-from ..document import Fields, InvoiceHeader, decimal_of
+from ..document import Fields, InvoiceHeader
 from ..findings import Finding, Severity
 from ..reading import line_of, local_name
 
@@ -19,12 +18,13 @@ CENT = Decimal("0.01")
 
 @dataclass
 class Case:
-    """One document under the rules. ``today`` is the Polish day of ``now``; ``fields`` are those of the whole document
-    below the root, ``fa`` those of Fa."""
+    """One document under the rules. ``text`` is the whole document, decoded; ``today`` is the Polish day of ``now``;
+    ``fields`` are those of the whole document below the root, ``fa`` those of Fa."""
 
     root: etree._Element
     fields: Fields
     header: InvoiceHeader
+    text: str
     now: datetime
     today: date
     environment: str
@@ -105,9 +105,14 @@ class Case:
 
 
 def number(fields: Fields, name: str) -> Decimal | None:
-    """The decimal of a leaf; None when absent or unreadable."""
-    text: Any = fields.get(name)
-    return decimal_of(text) if text is not None else None
+    """The decimal of a leaf of a document that the schema accepts; None when absent."""
+    text: str | None = fields.get(name)
+    if text is None:
+        return None
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return None
 
 
 def flag(fields: Fields, name: str) -> bool:

@@ -15,6 +15,10 @@ from .case import CENT, ZERO, Case, flag, in_polish, number, row_number
 _SIMPLIFIED_LIMIT = {"PLN": Decimal(450), "EUR": Decimal(100)}
 _REQUIRED_IN_ROW = (("P_7",), ("P_8A",), ("P_8B",), ("P_9A", "P_9B"), ("P_11", "P_11A"), ("P_12", "P_12_XII"))
 
+_ROWS_NAMED = 10
+# KSeF 1.0 numbers follow no checksum, and are written with 35 characters too, when the inner hyphen is left out.
+_KSEF2_SINCE = "20260201"
+
 
 def check(case: Case) -> Iterator[Finding]:
     """E09-E17."""
@@ -77,8 +81,8 @@ def _correction(case: Case) -> Iterator[Finding]:
 
 
 def _reference(case: Case, code: str, what: str, ksef_number: str, path: str) -> Iterator[Finding]:
-    """Only numbers of 35 characters have a checksum; the schema has checked the shape."""
-    if len(ksef_number) == 35 and not ksef_number_ok(ksef_number):
+    """The checksum; the schema has checked the shape."""
+    if len(ksef_number) == 35 and ksef_number[11:19] >= _KSEF2_SINCE and not ksef_number_ok(ksef_number):
         yield case.warn(
             code,
             f"{what}: numer KSeF {printable(ksef_number)} ma błędną sumę kontrolną.",
@@ -88,7 +92,7 @@ def _reference(case: Case, code: str, what: str, ksef_number: str, path: str) ->
 
 
 def _no_correction(case: Case) -> Iterator[Finding]:
-    found = [name for name in ("DaneFaKorygowanej", "P_15ZK") if name in case.fa]
+    found: list[str] = [name for name in ("DaneFaKorygowanej", "P_15ZK") if name in case.fa]
     if any("StanPrzed" in row for row in case.rows):
         found.append("StanPrzed")
     if found and case.kind:
@@ -188,16 +192,18 @@ def _rows(case: Case) -> Iterator[Finding]:
 
 
 def _incomplete_rows(case: Case) -> Iterator[Finding]:
-    for index, row in enumerate(case.rows):
-        for names in _REQUIRED_IN_ROW:
-            if names[0] in row or names[-1] in row:
-                continue
-            yield case.warn(
-                "E16",
-                f"Pozycja {row_number(row)}: brak pola {' lub '.join(names)}.",
-                "Ustawa wymaga nazwy, miary, ilości, ceny, wartości i stawki; uzupełnij pozycję w ERP.",
-                case.row_path(index),
-            )
+    for names in _REQUIRED_IN_ROW:
+        lacking = [index for index, row in enumerate(case.rows) if names[0] not in row and names[-1] not in row]
+        if not lacking:
+            continue
+        numbers = ", ".join(row_number(case.rows[index]) for index in lacking[:_ROWS_NAMED])
+        more = f" i {len(lacking) - _ROWS_NAMED} innych" if len(lacking) > _ROWS_NAMED else ""
+        yield case.warn(
+            "E16",
+            f"{'Pozycja' if len(lacking) == 1 else 'Pozycje'} {numbers}{more}: brak pola {' lub '.join(names)}.",
+            "Ustawa wymaga nazwy, miary, ilości, ceny, wartości i stawki; uzupełnij pozycję w ERP.",
+            case.row_path(lacking[0]),
+        )
 
 
 def _repeated_numbers(case: Case, rows: list[Fields], name: str, before: str, path: str) -> Iterator[Finding]:

@@ -157,6 +157,8 @@ def _last_day_to_issue(sold: date) -> date:
 
 def _creation_time(case: Case) -> Iterator[Finding]:
     written = case.fields.get("Naglowek", {}).get("DataWytworzeniaFa", "").strip()
+    if len(written) == 20 and written[19] == "Z" and written[:10] < case.now.astimezone(UTC).date().isoformat():
+        return
     parts = _CREATED.fullmatch(written)
     if parts is None:
         return

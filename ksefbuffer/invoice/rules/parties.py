@@ -153,7 +153,8 @@ def _third_party(case: Case, party: Fields, path: str) -> Iterator[Finding]:
     if internal and role in ("2", "8") and case.header.buyer_nip and internal[:10] != case.header.buyer_nip:
         yield case.warn(
             "E07",
-            f"Identyfikator wewnętrzny {printable(internal)} – inny NIP niż nabywcy; jednostka może nie zobaczyć faktury.",
+            f"Identyfikator wewnętrzny {printable(internal)} – inny NIP niż nabywcy; "
+            "jednostka może nie zobaczyć faktury.",
             "Identyfikator jednostki zaczyna się od NIP nabywcy z Podmiot2.",
             f"{path}/DaneIdentyfikacyjne/IDWew",
         )

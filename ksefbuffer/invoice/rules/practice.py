@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from ..document import Fields, date_of
 from ..findings import Finding
 from ..identifiers import collapse, is_made_up_nip
-from ..reading import local_name, path_of
+from ..reading import path_of
 from ..wording import printable
 from .case import CENT, ZERO, Case, in_polish, number, row_number
 
 _USUAL_NUMBER = re.compile(r"[!-~ąćęłńóśźżĄĆĘŁŃÓŚŹŻ]+(?: [!-~ąćęłńóśźżĄĆĘŁŃÓŚŹŻ]+)*")
 _UNUSUAL = re.compile(r"[^ -~ąćęłńóśźżĄĆĘŁŃÓŚŹŻ]")
 _POSTCODE = re.compile(r"(?<!\d)\d{2}[-\u2010-\u2015 ]?\d{3}(?!\d)")
-_ODD_CURRENCIES = frozenset("XXX XTS XAU XAG XPT XPD XBA XBB XBC XBD XDR XSU XUA".split())
+_ODD_CURRENCIES = frozenset(("XXX", "XTS", "XAU", "XAG", "XPT", "XPD", "XBA", "XBB", "XBC", "XBD", "XDR", "XSU", "XUA"))
 _IPKSEF_IN_LINK = re.compile(r"[?&]IPKSeF=([^&#]*)")
 _ALCOHOL = ("2203", "2204", "2205", "2206", "2207", "2208")
 _FUEL = ("271012", "2710194", "2710201", "27111")
 
 
-def check(case: Case, content: bytes) -> Iterator[Finding]:
+def check(case: Case) -> Iterator[Finding]:
     """F01, F03, F05-F08, F10-F12, F14, F15, E29."""
     yield from _number(case)
     if case.environment == "production":
@@ -31,7 +31,7 @@ def check(case: Case, content: bytes) -> Iterator[Finding]:
         yield from _payment(case, case.fa["Platnosc"])
     if "Rozliczenie" in case.fa:
         yield from _balance(case, case.fa["Rozliczenie"])
-    if b"GLN>" in content:
+    if _may_hold_location_numbers(case):
         yield from _location_numbers(case)
     if "DodatkowyOpis" in case.fa:
         yield from _extra_descriptions(case)
@@ -42,6 +42,8 @@ def check(case: Case, content: bytes) -> Iterator[Finding]:
 
 def _number(case: Case) -> Iterator[Finding]:
     text = case.fa.get("P_2", "")
+    if text.isascii() and text.isprintable() and text == collapse(text):
+        return
     if _USUAL_NUMBER.fullmatch(text):
         return
     odd = list(dict.fromkeys(_UNUSUAL.findall(text.strip("\t\r\n"))))[:5]
@@ -151,7 +153,8 @@ def _part_payments(case: Case, payment: Fields) -> Iterator[Finding]:
     if total > case.header.gross:
         yield case.warn(
             "F05",
-            f"Płatność: zapłaty częściowe ({in_polish(total)}) przekraczają należność ({in_polish(case.header.gross)}).",
+            f"Płatność: zapłaty częściowe ({in_polish(total)}) przekraczają należność "
+            f"({in_polish(case.header.gross)}).",
             "Sprawdź kwoty zapłat częściowych.",
             "Fa/Platnosc/ZaplataCzesciowa",
         )
@@ -213,6 +216,13 @@ def gs1_ok(digits: str) -> bool:
     return (10 - sum(digit * (1 if index % 2 else 3) for index, digit in enumerate(body)) % 10) % 10 == int(digits[-1])
 
 
+def _may_hold_location_numbers(case: Case) -> bool:
+    parties = [case.seller, case.buyer, *case.third_parties]
+    if any("GLN" in party.get(name, ()) for party in parties for name in ("Adres", "AdresKoresp")):
+        return True
+    return "Transport" in case.fa.get("WarunkiTransakcji", ()) or "PodmiotUpowazniony" in case.fields
+
+
 def _location_numbers(case: Case) -> Iterator[Finding]:
     for element in case.root.iter("{*}GLN"):
         text = collapse(element.text or "")
@@ -261,7 +271,8 @@ def _addresses(case: Case) -> Iterator[Finding]:
         if not address or address.get("KodKraju", "").strip() != "PL":
             continue
         first, second = address.get("AdresL1", ""), address.get("AdresL2", "")
-        if not _POSTCODE.search(f"{first}\n{second}"):
+        usual = second[2:3] == "-" and (second[:2] + second[3:6]).isdecimal()
+        if not usual and not _POSTCODE.search(f"{first}\n{second}"):
             yield case.warn(
                 "F11",
                 f"Adres {side} bez kodu pocztowego.",
@@ -269,7 +280,7 @@ def _addresses(case: Case) -> Iterator[Finding]:
                 f"{path}/Adres",
             )
         name = party.get("DaneIdentyfikacyjne", {}).get("Nazwa")
-        if name and collapse(first).casefold() == collapse(name).casefold():
+        if name and first.casefold() == name.casefold():
             yield case.warn(
                 "F11",
                 f"Adres {side}: w wierszu adresu jest nazwa firmy.",
@@ -297,7 +308,7 @@ def _codes_of_row(case: Case, index: int, row: Fields) -> Iterator[Finding]:
     if classification and not (classification.isdecimal() and 2 <= len(classification) <= 10):
         yield case.note("F12", f"Pozycja {shown}: kod CN nieprawidłowy.", hint, case.row_path(index, "CN"))
     services = re.sub(r"(?i)^PKWIU|[\s.]", "", row.get("PKWiU", ""))
-    if services and not (services.isdecimal() and 2 <= len(services) <= 8):
+    if services and not (services.isdecimal() and 2 <= len(services) <= 10):
         yield case.note("F12", f"Pozycja {shown}: kod PKWiU nieprawidłowy.", hint, case.row_path(index, "PKWiU"))
     for prefixes, group in ((_ALCOHOL, "GTU_01"), (_FUEL, "GTU_02")):
         if classification.startswith(prefixes) and "GTU" not in row:
@@ -324,6 +335,5 @@ def _currency_and_amount(case: Case) -> Iterator[Finding]:
 
 
 def _settles_elsewhere(case: Case) -> bool:
-    """A zero with charges beside it (Rozliczenie) is meant."""
-    balance: Fields = case.fa.get("Rozliczenie", {})
-    return case.header.gross == ZERO and bool(balance.get("Obciazenia"))
+    """A zero with charges or refunds beside it (Rozliczenie) is meant."""
+    return case.header.gross == ZERO and "Rozliczenie" in case.fa
