@@ -245,7 +245,7 @@ class Wire:
             raise _dead_link(operation, response.status_code)
         failed = fault_of(operation, response.status_code, body, self._retry_after(response))
         if isinstance(failed, RateLimited) and call.group is not None and failed.retry_after_s is not None:
-            (lambda *a: None)(call.group, self._clock(), failed.retry_after_s)
+            self._limiter.penalise(call.group, self._clock(), failed.retry_after_s)
         raise failed
 
     def _log_failure(self, operation: str, response: httpx.Response, body: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import struct
 import threading
@@ -100,12 +101,15 @@ def test_once_connected_nothing_is_known(behave: Callable[[socket.socket], None]
         ksef.close()
 
 
-def test_a_good_answer_on_a_real_socket_is_read() -> None:
-    answer = b'HTTP/1.1 202 Accepted\r\nContent-Length: 25\r\n\r\n{"referenceNumber": "E1"}'
+def test_a_good_answer_is_read_and_nothing_of_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    answer = b'HTTP/1.1 202 Accepted\r\nSet-Cookie: a=SECRET\r\nContent-Length: 25\r\n\r\n{"referenceNumber": "E1"}'
     with server(says(answer)) as base_url:
         ksef = client(base_url)
         assert ksef.send(SESSION, b"<Faktura/>") == "E1"
         ksef.close()
+    assert "operation=send" in caplog.text
+    assert "SECRET" not in caplog.text
 
 
 def test_a_closed_port_is_unreachable() -> None:

@@ -10,8 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from lxml import etree
-from signxml.algorithms import CanonicalizationMethod, SignatureConstructionMethod
-from signxml.signer import XMLSigner
+from signxml.algorithms import CanonicalizationMethod
 from signxml.xades.xades import XAdESSigner
 
 from tests.ksef.fake import NIP, START
@@ -88,14 +87,10 @@ def signed(xml: bytes, *, name: str = "Ministerstwo Finansów", number: str = "V
 
 
 def signed_elsewhere(xml: bytes) -> bytes:
-    """A good signature over something that the receipt merely contains."""
+    """A whole and valid XAdES signature over something that the receipt merely contains."""
     key, certificate = signer()
-    inner = etree.fromstring(b'<Cos xmlns="urn:x" Id="x"/>')
-    maker = XMLSigner(
-        method=SignatureConstructionMethod.detached, c14n_algorithm=CanonicalizationMethod.CANONICAL_XML_1_0
-    )
-    signature = maker.sign(inner, key=key, cert=[certificate], reference_uri="#x", always_add_key_value=False)
     root = etree.fromstring(xml)
-    root.append(inner)
-    root.append(signature)
-    return etree.tostring(root)
+    etree.SubElement(root, "{urn:x}Cos", Id="x").text = "podpisane"
+    maker = XAdESSigner(c14n_algorithm=CanonicalizationMethod.CANONICAL_XML_1_0)
+    signed_root = maker.sign(root, key=key, cert=[certificate], reference_uri="#x", always_add_key_value=False)
+    return etree.tostring(signed_root)
