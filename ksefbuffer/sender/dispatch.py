@@ -124,7 +124,6 @@ class Dispatch:
                     documents.note_wait(tx, document, waits_for, at=now)
 
     def _open_session(self, form: str, document: Document, now: datetime) -> None:
-        self._read_limits(now)
         with self.database.transaction() as tx:
             session_id = sessions.begin(tx, form, at=now)
         try:
@@ -140,6 +139,7 @@ class Dispatch:
             pauses.over(tx, trouble.SCOPE)
         self._open[session_id] = opened
         self._note_contact()
+        self._read_limits(now)
 
     def _read_limits(self, now: datetime) -> None:
         """KSeF's own figures, daily (FACTS §6); without them the published ones hold."""

@@ -266,6 +266,9 @@ class Reconcile:
                     )
                 case Verdict.RESEND | Verdict.RESEND_ONCE:
                     at_once = 1 if verdict is Verdict.RESEND_ONCE else _RESENDS_AT_ONCE
+                    if document.session_id is not None:
+                        # A session whose invoices do not decrypt, or that broke, gets no more of them (FACTS §3.2).
+                        sessions.stop_using(tx, document.session_id, at=now, note=f"invoice status {row.code}")
                     self._send_anew(tx, document, now, f"{row.code} {row.description}", _finding(row), at_once=at_once)
                 case Verdict.DUPLICATE | Verdict.UNCERTAIN:
                     documents.change(tx, document.id, verdict=_as_verdict(row), next_poll_at=now, polls=0)

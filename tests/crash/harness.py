@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,16 @@ from ksefbuffer.ksef.limits import LIMITS, NO_LIMIT, Limit, Limiter
 from ksefbuffer.queue import deliveries, documents, schema, sessions
 from ksefbuffer.queue.db import Database, inside_transaction
 from ksefbuffer.queue.states import State
-from ksefbuffer.sandbox import Request, Sandbox
+from ksefbuffer.sandbox import Sandbox
 from ksefbuffer.worker import Buffer, assemble, prepare
 from tests.samples import NIP, invoice
 
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 ROUNDS = 600
-UNLIMITED = Limiter(dict.fromkeys(LIMITS, Limit(NO_LIMIT, NO_LIMIT, NO_LIMIT)))
+
+
+def no_limits() -> Limiter:
+    return Limiter(dict.fromkeys(LIMITS, Limit(NO_LIMIT, NO_LIMIT, NO_LIMIT)))
 
 
 class Killed(BaseException):
@@ -125,12 +128,13 @@ class CountedDatabase(Database):
 
 
 class World:
-    """Folders, database and KSeF that outlive the buffer's lives."""
+    """Folders, database and KSeF that outlive the buffer's lives. ``good`` invoices lie in the inbox, and with them a
+    bad one and a sidecar; with 0 it is empty."""
 
-    def __init__(self, folder: Path, template: Path, *, good: int = 3) -> None:
+    def __init__(self, folder: Path, template: Path, *, good: int = 3, limits: str = "none") -> None:
         self.folder = folder
         self.clock = Clock()
-        self.sandbox = Sandbox(clock=self.clock, latency_s=0.2, limits="none", seed=7)
+        self.sandbox = Sandbox(clock=self.clock, latency_s=0.2, limits=limits, seed=7)
         self.stuck: list[list[Any]] = []
         self.wire = Wire(self.sandbox, self.stuck)
         (folder / "data").mkdir(parents=True)
@@ -142,6 +146,8 @@ class World:
         (folder / "inbox").mkdir()
         for number in range(1, good + 1):
             self.drop(f"dobra{number}.xml", invoice(number=f"FV/{number}/2026", seed=number))
+        if not good:
+            return
         self.drop("zła.xml", b"<Faktura>to nie jest faktura</Faktura>", good=False)
         (folder / "inbox" / "dobra2.json").write_text('{"priority": "urgent", "reference": "kasa 2"}')
 
@@ -151,29 +157,38 @@ class World:
 
     def live(self, fate: Fate, login: CertificateLogin) -> bool:
         """One life; True when it came to rest by itself, False when it was killed."""
-        self.wire.fate = fate
-        database = CountedDatabase(self.config.database.url, fate)
-        ksef = Ksef(
-            base_url=self.sandbox.base_url,
-            context_nip=NIP,
-            login=login,
-            limiter=UNLIMITED,
-            clock=self.clock,
-            sleep=self.clock.sleep,
-            transport=self.wire,
-        )
-        buffer = assemble(self.config, clock=self.clock, sleep=self.clock.sleep, database=database, ksef=ksef)
+        buffer = self.buffer(login, fate)
         try:
             with _file_boundaries(fate):
                 prepare(buffer)
-                self._work(buffer)
+                self.work(buffer)
         except Killed:
             return False
         finally:
             buffer.close()
         return True
 
-    def _work(self, buffer: Buffer) -> None:
+    def buffer(self, login: CertificateLogin, fate: Fate | None = None, limiter: Limiter | None = None) -> Buffer:
+        """A buffer ready to be prepared; ``fate`` says where it dies."""
+        fate = fate or Fate()
+        limiter = limiter or no_limits()
+        self.wire.fate = fate
+        database = CountedDatabase(self.config.database.url, fate)
+        ksef = Ksef(
+            base_url=self.sandbox.base_url,
+            context_nip=NIP,
+            login=login,
+            limiter=limiter,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            transport=self.wire,
+        )
+        return assemble(
+            self.config, clock=self.clock, sleep=self.clock.sleep, database=database, ksef=ksef, limiter=limiter
+        )
+
+    def work(self, buffer: Buffer, until: Callable[[], bool] | None = None) -> None:
+        """Steps in turn until everything rests, or until ``until()``; time jumps to the next due moment."""
         steps: list[Callable[[], bool]] = [
             lambda: buffer.folder.take_in(self.clock()),
             buffer.dispatch.step,
@@ -181,9 +196,11 @@ class World:
             lambda: buffer.deliver.step(self.clock()),
         ]
         for _ in range(ROUNDS):
+            if until is not None and until():
+                return
             if any([step() for step in steps]):
                 continue
-            if self._at_rest(buffer):
+            if until is None and self._at_rest(buffer):
                 return
             self._sleep_until_due(buffer)
         raise AssertionError(f"never comes to rest: {self.states()}")
@@ -192,7 +209,7 @@ class World:
         with buffer.database.reading() as tx:
             dues = [deliveries.next_due(tx), buffer.dispatch.next_due, buffer.reconcile.next_due]
         dues.append(buffer.folder.next_scan(self.clock()))
-        due = min((due for due in dues if due is not None), default=self.clock())
+        due = min((due for due in dues if due is not None), default=self.clock() + timedelta(minutes=1))
         self.clock.now = max(due, self.clock.now + timedelta(milliseconds=50))
 
     def _at_rest(self, buffer: Buffer) -> bool:
@@ -243,8 +260,7 @@ class World:
             database.close()
         moved = sorted(path.name for kind in ("processed", "rejected") for path in (self.folder / kind).rglob("*.xml"))
         assert moved == sorted([*self.good, *self.bad])
-        leftovers = [path for path in self.folder.rglob(".ksefbuffer-*")]
-        assert leftovers == []
+        assert list(self.folder.rglob(".ksefbuffer-*")) == []
 
     def _outbox(self, name: str, ending: str) -> Path:
         return self.folder / "outbox" / f"{name.removesuffix('.xml')}{ending}"
@@ -288,7 +304,3 @@ def template_database(folder: Path) -> Path:
     schema.upgrade(database)
     database.close()
     return path
-
-
-def today() -> date:
-    return START.date()
