@@ -445,12 +445,11 @@ def _print_status(settings: _Settings, facts: dict[str, Any]) -> None:
     names = {state: (answers.STATUS_PL[state] if settings.lang == "pl" else state) for state in counts}
     rows.append((say("Kolejka", "Queue"), ", ".join(f"{names[state]} {count}" for state, count in counts.items())))
     rows.append((say("Najstarsza czeka od", "Oldest waiting since"), facts["oldest_waiting_at"] or "-"))
-    for pause in facts["pauses"]:
-        rows.append((say("Wstrzymane do", "Paused until"), f"{pause['until']}: {pause['message']}"))
+    rows += [(say("Wstrzymane do", "Paused until"), f"{p['until']}: {p['message']}") for p in facts["pauses"]]
     rows.append((say("UPO do pobrania", "UPOs to fetch"), str(facts["upo_waiting"])))
     rows.append((say("Odpowiedzi do doręczenia", "Answers to deliver"), str(facts["answers"]["due"])))
-    for name, reason in facts["inbox"]["passed_over"].items():
-        rows.append((say("W inboxie zostaje", "Stays in the inbox"), f"{name}: {reason}"))
+    stays = say("W inboxie zostaje", "Stays in the inbox")
+    rows += [(stays, f"{name}: {reason}") for name, reason in facts["inbox"]["passed_over"].items()]
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
         click.echo(f"{label:<{width}}  {text}")
@@ -517,9 +516,8 @@ def queue_show(settings: _Settings, document_id: str, as_json: bool) -> None:
             if finding["hint"]:
                 click.echo(f"    → {finding['hint']}")
     for event in whole["events"]:
-        click.echo(
-            f"{event['at']}  {event['from_state'] or '':>10} → {event['to_state']:<10}  {event['actor']}  {event['note']}"
-        )
+        move = f"{event['from_state'] or '':>10} → {event['to_state']:<10}"
+        click.echo(f"{event['at']}  {move}  {event['actor']}  {event['note']}")
 
 
 @queue.command("retry")

@@ -22,7 +22,7 @@ from ksefbuffer.erp.delivery import Connector, Deliver
 from ksefbuffer.erp.folder import FolderConnector, Folders
 from ksefbuffer.erp.rows import RowConnector
 from ksefbuffer.erp.table import TableConnector
-from ksefbuffer.errors import BufferFault, ConfigurationFault
+from ksefbuffer.errors import BufferFault, ConfigurationFault, CredentialFault
 from ksefbuffer.identity.material import load_credential
 from ksefbuffer.identity.selfsigned import make_selfsigned
 from ksefbuffer.invoice.precheck import CheckContext
@@ -91,7 +91,14 @@ def login_of(config: Config, *, now: datetime) -> Login:
     credential = load_credential(
         certificate=certificate, private_key=private_key, pkcs12=auth.pkcs12, password=auth.read_private_key_password()
     )
-    credential.check_login(now)
+    # What it is for is a matter of configuration. Whether it is valid today is KSeF's to judge: invoices are taken in
+    # and answered also while a new certificate is on its way.
+    within = min(max(now, credential.certificate.not_valid_before_utc), credential.expires_at)
+    credential.check_login(within)
+    try:
+        credential.check_valid(now)
+    except CredentialFault as fault:
+        log.warning("%s", fault)
     return CertificateLogin(credential, auth.identifier)
 
 

@@ -255,7 +255,7 @@ def _vat(net: Decimal, rate: str) -> Decimal:
 
 def _line(chance: random.Random, *, cheap: bool) -> Line:
     name, unit, price, rate = chance.choice([goods for goods in _GOODS if not cheap or Decimal(goods[2]) < 60])
-    return Line(name, unit, Decimal(chance.randint(1, 4 if cheap else 40)), Decimal(price), rate)
+    return Line(name, unit, Decimal(1 if cheap else chance.randint(1, 40)), Decimal(price), rate)
 
 
 def _net_by_rate(lines: Sequence[Line]) -> dict[str, Decimal]:

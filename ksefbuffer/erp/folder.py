@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _WARSAW = ZoneInfo("Europe/Warsaw")
 _IGNORED_ENDINGS = (".part", ".tmp", ".filepart", ".crdownload", "~")
 _AT_ONCE = 64  # files a commit
+_AT_ONCE_BYTES = 16_000_000
 _SIDECAR_MAX = 64 * 1024
 _MOVE_AGAIN = timedelta(seconds=30)
 _CLOSING_TAG = re.compile(rb"</[^<>/]+>\s*(?:<!--.*?-->\s*)*\Z", re.DOTALL)
@@ -111,7 +112,7 @@ class FolderConnector:
         complaints: dict[str, str] = {}
         for entry in self._entries():
             names.add(entry.name)
-            if len(ready) == _AT_ONCE:
+            if len(ready) == _AT_ONCE or sum(found.size for found in ready) > _AT_ONCE_BYTES:
                 more = True
                 break
             try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ksefbuffer.erp.answers import row_values
 from ksefbuffer.erp.delivery import Answer
 from ksefbuffer.erp.options import options_from
 from ksefbuffer.erp.submit import Offer, Source, submit_all
@@ -14,7 +15,8 @@ from ksefbuffer.invoice.precheck import CheckContext
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.deliveries import Arrival
 
-_AT_ONCE = 64
+_AT_ONCE = 16
+_TAKEN = {"status": "oczekuje", "status_code": "queued"}
 
 
 @dataclass
@@ -38,7 +40,7 @@ class RowConnector:
         ]
         submissions = submit_all(self.database, offers, self.context(now), actor="table")
         marked = [
-            self.table.mark(row.row_id, {"status": "oczekuje", "document_id": submission.document.document_id})
+            self.table.mark(row.row_id, {**_TAKEN, "document_id": submission.document.document_id})
             for row, submission in zip(rows, submissions, strict=True)
         ]
         # Rows that will not be marked (a trigger of the ERP's) must not keep this duty spinning.
@@ -46,25 +48,7 @@ class RowConnector:
 
     def deliver(self, answer: Answer) -> None:
         """Writes an arrival's answer into its row; a row that is gone is the ERP's own decision."""
-        told = answer.object
-        error = told["errors"][0] if told["errors"] else None
-        self.table.write_back(
-            answer.arrival.answer_name,
-            {
-                "status": told["status_pl"],
-                "status_code": told["status"],
-                "document_id": told["document_id"],
-                "ksef_number": told["ksef_number"],
-                "accepted_at": told["accepted_at"],
-                "upo_xml": answer.upo,
-                "verification_url": told["verification_url"],
-                "error_code": error["code"] if error else None,
-                "error_message": " ".join(part for part in (error["message"], error["hint"]) if part)
-                if error
-                else None,
-                "updated_at": told["updated_at"],
-            },
-        )
+        self.table.write_back(answer.arrival.answer_name, row_values(answer.object, answer.upo))
 
     @staticmethod
     def upo_name(arrival: Arrival) -> str:

@@ -19,7 +19,7 @@ from . import rules, schema
 from .document import Fields, InvoiceHeader, fields_of, form_of, header_of
 from .findings import Finding, Severity
 from .forms import FA2, FA3, FORMS, Form
-from .reading import depth_finding, line_of, local_name, read
+from .reading import MAX_ATTRIBUTES, attribute_flood, depth_finding, line_of, local_name, read
 from .wording import printable
 
 _WARSAW = ZoneInfo("Europe/Warsaw")
@@ -93,7 +93,7 @@ def check(content: bytes, context: CheckContext) -> Report:
     if root is None:
         if len(content) > context.max_bytes:
             findings.insert(0, _too_big(len(content), context.max_bytes))
-        return Report(InvoiceHeader(), tuple(findings))
+        return Report(InvoiceHeader(), _shortened(findings))
     fields = fields_of(root)
     header = header_of(root, fields)
     if len(content) > context.max_bytes and not header.has_attachment:
@@ -104,6 +104,10 @@ def check(content: bytes, context: CheckContext) -> Report:
     elif reading.well_formed:
         wrong_codes = _wrong_form_code(root)
         findings.extend(wrong_codes)
+        flood = attribute_flood(root) if content.count(b"=") > MAX_ATTRIBUTES else None
+        if flood is not None:
+            # Each attribute would cost the schema an error of its own.
+            return Report(header, _shortened([*findings, flood]))
         valid = schema.is_valid(root, context.xsd_dir)
         if not valid:
             findings.extend(_schema_findings(root, context, known=bool(wrong_codes)))

@@ -15,9 +15,10 @@ from typing import Any
 from lxml import etree
 
 from .findings import Finding
-from .wording import printable, syntax_message
+from .wording import UNKNOWN_SYNTAX, printable, syntax_message
 
 MAX_DEPTH = 100
+MAX_ATTRIBUTES = 100
 MAX_SYNTAX_FINDINGS = 20
 MAX_CHARACTER_FINDINGS = 100
 
@@ -160,6 +161,19 @@ def depth_finding(root: etree._Element) -> Finding | None:
     return None
 
 
+def attribute_flood(root: etree._Element) -> Finding | None:
+    """B05 when an element has more than MAX_ATTRIBUTES; no element of any form has ten."""
+    for element in root.iter():
+        if len(element.attrib) > MAX_ATTRIBUTES:
+            return Finding(
+                "B05",
+                f"Element XML ma ponad {MAX_ATTRIBUTES} atrybutów – to nie jest faktura.",
+                "Sprawdź, co zapisało ten plik.",
+                line=line_of(element),
+            )
+    return None
+
+
 def line_of(element: etree._Element) -> int | None:
     """The line where the element starts, from 1; None when the parser does not know."""
     line: Any = element.sourceline
@@ -284,7 +298,11 @@ def _salvage(content: bytes) -> tuple[etree._Element | None, list[Finding]]:
         root = None
     findings: dict[tuple[int, str], Finding] = {}
     for entry in parser.error_log:
-        message, hint = syntax_message(entry.type_name, entry.message)
+        kind = entry.type_name
+        if kind == "ERR_RESERVED_XML_NAME" and content.startswith(b"<?xml"):
+            # A second prolog: two invoices in one file.
+            kind = "ERR_DOCUMENT_END"
+        message, hint = syntax_message(kind, entry.message)
         findings.setdefault(
             (entry.line, message),
             Finding(
@@ -300,7 +318,8 @@ def _salvage(content: bytes) -> tuple[etree._Element | None, list[Finding]]:
     if not findings:
         message = "Plik nie jest poprawnym XML."
         return root, [Finding("B04", message, "Wygeneruj plik faktury w ERP jeszcze raz.")]
-    return root, list(findings.values())
+    told = {line for line, message in findings if message != UNKNOWN_SYNTAX}
+    return root, [found for (line, message), found in findings.items() if message != UNKNOWN_SYNTAX or line not in told]
 
 
 def _needs_a_closer_look(content: bytes) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+UNKNOWN_SYNTAX = "błąd składni"
+
 _LIMIT = 60
 _BRACED = re.compile(r"\{[^{}]*\}")
 _QUOTED = re.compile(r"'([^']*)'")
@@ -49,7 +51,7 @@ def syntax_message(kind: str, english: str) -> tuple[str, str]:
         return (f"niedozwolony {shown}", "Usuń ten niewidoczny znak z danych w ERP (nazwy, opisy, adresy).")
     if ("no name" in english and "EntityRef" in english) or kind == "ERR_ENTITYREF_SEMICOL_MISSING":
         return ("znak & wpisany bez zamiany na &amp;", "Zamień & na &amp; (szablon w ERP powinien robić to sam).")
-    return _SYNTAX.get(kind, ("błąd składni", "Wygeneruj plik w ERP jeszcze raz; mógł zostać ucięty lub uszkodzony."))
+    return _SYNTAX.get(kind, (UNKNOWN_SYNTAX, "Wygeneruj plik w ERP jeszcze raz; mógł zostać ucięty lub uszkodzony."))
 
 
 _CUT = "Plik jest prawdopodobnie ucięty; wygeneruj go w ERP jeszcze raz."
@@ -144,24 +146,34 @@ def _enumeration_hint(english: str) -> str:
 
 
 def _shape_hint(name: str, value: str, english: str) -> str:
-    if "xs:date'" in english or r"((\d{4})-(\d{2})-(\d{2}))" in english:
+    named = _TYPE.search(english)
+    kind = named[1] if named else ""
+    if kind in _DATES or _DATE_PATTERN in english:
         return "Data musi mieć postać RRRR-MM-DD i istnieć w kalendarzu."
-    if "dateTime" in english or "TDataCzas" in english:
+    if kind in ("dateTime", "TDataCzas"):
         return "Data z godziną musi mieć postać RRRR-MM-DDTGG:MM:SSZ."
-    if name in ("NIP", "NIPK"):
+    if name == "NIP":
         return "NIP to dokładnie 10 cyfr, bez kresek, odstępów i przedrostka PL."
-    if (decimals := _AMOUNT_PATTERN.search(english)) is not None or "decimal" in english:
-        places = f"najwyżej {decimals[1]} miejsca po kropce" if decimals else "cyfry i kropka"
+    written = _AMOUNT_PATTERN.search(english)
+    places = _PLACES.get(kind) or (written[1] if written else "")
+    if places or kind == "decimal":
+        limit = f"najwyżej {places} miejsc po kropce" if places else "cyfry i kropka"
         comma = " Zamiast przecinka użyj kropki." if "," in value else ""
-        return f"Liczba: {places}, bez odstępów, bez zer na początku i bez znaku +.{comma}"
-    if "byte'" in english or "nteger" in english:
+        return f"Liczba: {limit}, bez odstępów, bez zer na początku i bez znaku +.{comma}"
+    if kind in _INTEGERS:
         return "Wpisz samą liczbę całkowitą."
     if name.startswith("NrKSeF"):
         return "Numer KSeF ma 35 znaków: NIP-RRRRMMDD-XXXXXXXXXXXX-XX, wielkie litery."
-    if name == "IDWew":
-        return "Identyfikator wewnętrzny ma postać NIP-NNNNN (10 cyfr, kreska, 5 cyfr)."
-    if name == "Email":
-        return "Podaj adres w postaci nazwa@domena."
-    if name == "NrVatUE":
-        return "Numer bez kodu kraju, odstępów i kresek: najwyżej 12 wielkich liter i cyfr."
-    return "Popraw tę wartość w ERP zgodnie z opisem pola w strukturze FA(3)."
+    return _SHAPES.get(name, "Popraw tę wartość w ERP zgodnie z opisem pola w strukturze FA(3).")
+
+
+_TYPE = re.compile(r"type '(?:\{[^}]*\}|xs:)?(\w+)'")
+_DATE_PATTERN = r"((\d{4})-(\d{2})-(\d{2}))"
+_DATES = ("date", "TData", "TDataT", "TDataU")
+_INTEGERS = ("byte", "integer", "nonNegativeInteger", "TNaturalny", "TWybor1", "TWybor1_2", "TFormaPlatnosci")
+_PLACES = {"TKwotowy": "2", "TKwotowy2": "8", "TIlosci": "6", "TProcentowy": "6"}
+_SHAPES = {
+    "IDWew": "Identyfikator wewnętrzny ma postać NIP-NNNNN (10 cyfr, kreska, 5 cyfr).",
+    "Email": "Podaj adres w postaci nazwa@domena.",
+    "NrVatUE": "Numer bez kodu kraju, odstępów i kresek: najwyżej 12 wielkich liter i cyfr.",
+}

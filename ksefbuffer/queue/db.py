@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from ksefbuffer.errors import BufferFault, ConfigurationFault
@@ -25,11 +26,14 @@ log = logging.getLogger(__name__)
 
 _LEADER_LOCK = 0x6B736566  # PostgreSQL advisory lock: "ksef"
 _AFTER_COMMIT = "ksefbuffer_after_commit"
+_LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.05
 _here = threading.local()
 
 
 class StorageFault(BufferFault):
     """The database cannot be used now (disk full, file locked, server away); nothing was changed."""
+
+    exit_code = 3
 
 
 class Database:
@@ -95,7 +99,10 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
+        except DBAPIError as error:
+            # SQLite tells of a file that is no database, or a damaged one, by the bare DatabaseError.
+            if not isinstance(error, OperationalError | InterfaceError) and type(error) is not DatabaseError:
+                raise
             raise StorageFault(
                 f"Baza danych jest teraz niedostępna: {_first_line(error)}.",
                 action="Sprawdź miejsce na dysku, prawa do pliku bazy i działanie serwera; praca zostanie ponowiona.",
@@ -132,9 +139,14 @@ class _FileLock(WorkerLock):
         self._file: IO[str] | None = None
         if path is None:
             return
-        self._file = path.open("a+")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = path.open("a+")
+        except OSError as error:
+            raise ConfigurationFault(
+                f"Nie można otworzyć {path}: {error.strerror}.", action="Sprawdź [database] url i prawa do folderu bazy."
+            ) from error
+        try:
+            _lock_patiently(self._file)
         except OSError as error:
             self._file.seek(0)
             who = self._file.read().strip() or "?"
@@ -156,7 +168,13 @@ class _FileLock(WorkerLock):
 class _AdvisoryLock(WorkerLock):
     def __init__(self, database: Database, stop: threading.Event) -> None:
         # A connection of its own, outside the pool: the lock lives exactly as long as the connection does.
-        self._engine = create_engine(database.engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        # Over a broken network the server lets go of the lock; we must notice no later.
+        self._engine = create_engine(
+            database.engine.url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 10_000},
+        )
         self._connection: Connection | None = None
         said = False
         while not stop.is_set():
@@ -203,7 +221,13 @@ def worker_is_running(database: Database) -> bool:
         path = lock_path(database)
         if path is None or not path.exists():
             return False
-        with path.open("a+") as file:
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise StorageFault(
+                f"Nie można odczytać {path}: {error.strerror}.", action="Sprawdź prawa do folderu bazy."
+            ) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
@@ -220,9 +244,29 @@ def worker_is_running(database: Database) -> bool:
     return bool(found)
 
 
+def _lock_patiently(file: IO[str]) -> None:
+    """Takes the lock; who merely asks whether a worker runs holds it for a moment, and must not keep one from starting.
+
+    Raises OSError when somebody keeps it.
+    """
+    for _ in range(_LOCK_TRIES - 1):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            threading.Event().wait(_LOCK_PAUSE_S)
+        else:
+            return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def inside_transaction() -> bool:
     """Whether this thread stands inside ``transaction()``."""
     return bool(getattr(_here, "open", False))
+
+
+def insert_or(tx: Connection, table: Table) -> Any:
+    """An INSERT that may say what to do ON CONFLICT: two threads may tell the same thing first."""
+    return sqlite.insert(table) if tx.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def log_after_commit(tx: Connection, logger: logging.Logger, message: str, *values: object) -> None:

@@ -68,8 +68,9 @@ def arrive(
     """Records an arrival and makes its answer due.
 
     The same document under the same name again is the same arrival. A name held by another document goes to the
-    newcomer once that document rests (the old one keeps its answers under ``NAME.N``); until then the newcomer is
-    answered as ``NAME.N``, so that no answer is overwritten by another document's.
+    newcomer once that document rests (the old one is told again, as ``NAME.N``); until then the newcomer is answered
+    as ``NAME.N``, so that no answer is overwritten by another document's. A table's row holds one answer only: that of
+    its newest document, at once; the connector writes no other.
     """
     mine = tx.execute(
         _arrival.where(arrivals.c.connector == connector, arrivals.c.place == place, arrivals.c.document == document)
@@ -80,7 +81,7 @@ def arrive(
         arrival = Arrival(**mine._mapping)
         name = arrival.answer_name
         if name != answer_name:
-            name = _claim_name(tx, connector, answer_name, fallback=name)
+            name = _claim_name(tx, connector, answer_name, at=at, fallback=name)
         tx.execute(
             update(arrivals)
             .where(arrivals.c.id == arrival.id)
@@ -92,7 +93,7 @@ def arrive(
         "document": document,
         "connector": connector,
         "place": place,
-        "answer_name": _claim_name(tx, connector, answer_name),
+        "answer_name": _claim_name(tx, connector, answer_name, at=at),
         "reference": reference,
         "callback_url": callback_url,
         "arrived_at": at,
@@ -102,7 +103,9 @@ def arrive(
     return Arrival(id=row_id, **values)
 
 
-def _claim_name(tx: Connection, connector: str, answer_name: str, *, fallback: str | None = None) -> str:
+def _claim_name(
+    tx: Connection, connector: str, answer_name: str, *, at: datetime, fallback: str | None = None
+) -> str:
     """``answer_name`` itself when it is free or its holder rests; else ``fallback`` or the next free ``NAME.N``."""
     holder = tx.execute(
         select(arrivals.c.id, documents.c.state, documents.c.upo_due_at)
@@ -112,8 +115,10 @@ def _claim_name(tx: Connection, connector: str, answer_name: str, *, fallback: s
     if holder is None:
         return answer_name
     spare = _free_name(tx, connector, answer_name)
-    if State(holder.state) in _AT_REST and holder.upo_due_at is None and not _untold(tx, holder.id):
+    rests = State(holder.state) in _AT_REST and holder.upo_due_at is None and not _untold(tx, holder.id)
+    if rests or connector == "table":
         tx.execute(update(arrivals).where(arrivals.c.id == holder.id).values(answer_name=spare))
+        _want(tx, holder.id, at)
         return answer_name
     return fallback or spare
 

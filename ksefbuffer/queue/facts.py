@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
+from ksefbuffer.queue.db import insert_or
 from ksefbuffer.queue.models import facts
 
 
 def put(tx: Connection, name: str, value: Any, *, at: datetime) -> None:
-    tx.execute(delete(facts).where(facts.c.name == name))
-    tx.execute(insert(facts).values(name=name, value=value, at=at))
+    statement = insert_or(tx, facts).values(name=name, value=value, at=at)
+    tx.execute(statement.on_conflict_do_update(index_elements=[facts.c.name], set_={"value": value, "at": at}))
 
 
 def get(tx: Connection, name: str) -> tuple[Any, datetime] | None:

@@ -35,7 +35,8 @@ class Overview:
 
 def overview(tx: Connection, now: datetime) -> Overview:
     counts = dict.fromkeys(map(str, State), 0)
-    counts.update(tx.execute(select(documents.c.state, func.count()).group_by(documents.c.state)).tuples().all())
+    for state, count in tx.execute(select(documents.c.state, func.count()).group_by(documents.c.state)):
+        counts[state] = count
     waiting = documents.c.state.in_([str(State.QUEUED), str(State.FAILED), str(State.PROCESSING)])
     due = deliveries.c.told < deliveries.c.wanted
     return Overview(

@@ -6,10 +6,10 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from ksefbuffer.queue import deliveries
-from ksefbuffer.queue.db import log_after_commit
+from ksefbuffer.queue.db import insert_or, log_after_commit
 from ksefbuffer.queue.models import pauses
 
 log = logging.getLogger(__name__)
@@ -30,13 +30,12 @@ class Pause:
 
 def pause(tx: Connection, scope: str, *, at: datetime, until: datetime, code: str, message: str, action: str) -> None:
     """Holds the sender until ``until``; the first row of a scope also tells every queued document's owner."""
-    known = tx.execute(select(pauses.c.step, pauses.c.since).where(pauses.c.scope == scope)).first()
     values = {"until": until, "code": code, "message": message, "action": action}
-    if known is None:
-        tx.execute(insert(pauses).values(scope=scope, since=at, step=1, **values))
+    first = insert_or(tx, pauses).values(scope=scope, since=at, step=1, **values).on_conflict_do_nothing()
+    if tx.execute(first).rowcount:
         deliveries.want_for_queued(tx, at)
     else:
-        tx.execute(update(pauses).where(pauses.c.scope == scope).values(step=known.step + 1, **values))
+        tx.execute(update(pauses).where(pauses.c.scope == scope).values(step=pauses.c.step + 1, **values))
     log_after_commit(tx, log, "pause scope=%s until=%s code=%s", scope, until.isoformat(timespec="seconds"), code)
 
 
@@ -58,6 +57,7 @@ def over(tx: Connection, *scopes: str) -> None:
         log_after_commit(tx, log, "pause over scopes=%s", ",".join(scopes))
 
 
-def end_expired(tx: Connection, now: datetime) -> None:
-    """Forgets rows of limits whose time has come; trouble with KSeF stays known until a call succeeds."""
-    tx.execute(delete(pauses).where(pauses.c.until <= now, pauses.c.scope.startswith("limit:")))
+def expired_limits(tx: Connection, now: datetime) -> list[str]:
+    """Scopes of limits whose time has come; trouble with KSeF stays known until a send succeeds."""
+    query = select(pauses.c.scope).where(pauses.c.until <= now, pauses.c.scope.startswith("limit:"))
+    return list(tx.execute(query).scalars())

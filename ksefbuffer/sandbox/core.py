@@ -65,10 +65,8 @@ class Sandbox:
 
     ``state``: a file that everything survives in, None for memory. ``clock``: aware UTC, the real one by default.
     ``limits``: "production" (FACTS §6), "test" (ten times that) or "none". ``seed``: the same seed gives the same
-    references and KSeF numbers.
+    references and KSeF numbers. ``base_url`` is for clients: the running server's, else one for ``transport()``.
     """
-
-    base_url = "http://ksef.sandbox/v2"
 
     def __init__(
         self,
@@ -79,6 +77,7 @@ class Sandbox:
         limits: str = "production",
         seed: int | None = None,
     ) -> None:
+        self.in_process_url = self.base_url = "http://ksef.sandbox/v2"
         self.clock = clock or (lambda: datetime.now(UTC))
         self.calls: Counter[str] = Counter()
         self.faults = Faults(operations.NAMES)
@@ -105,7 +104,7 @@ class Sandbox:
         if request.path == "/sandbox" or request.path.startswith("/sandbox/"):
             return control.handle(self, request)
         now = self.clock()
-        operation, arguments, methods = operations.find(request.method, request.segments)
+        operation, arguments = operations.find(request.method, request.segments)
         name = operation.name if operation else "unknown"
         with self._world.lock:
             self.calls[name] += 1
@@ -116,16 +115,16 @@ class Sandbox:
         wire = next((fault for fault in call.faults if fault.on_wire), None)
         response = before_work(wire) if wire else None
         if response is None:
-            response = self._served(operation, call, methods)
+            response = self._served(operation, call)
             if wire:
                 response = after_work(wire, response)
         log.info("%s %s%s", name, response.status, f" fault={wire.kind}" if wire else "")
         return response
 
-    def _served(self, operation: Operation | None, call: Call, methods: set[str]) -> Response:
+    def _served(self, operation: Operation | None, call: Call) -> Response:
         try:
             if operation is None:
-                raise self._unknown(call, methods)
+                raise self._unknown(call)
             self._admit(operation, call)
             if operation.prepare:
                 call.prepared = operation.prepare(self._world, call)
@@ -180,11 +179,8 @@ class Sandbox:
         if operation.answers_xml and not accepts_xml(request):
             raise Problem(406, "Not Acceptable", "Odpowiedź jest dokumentem XML; nagłówek Accept go nie dopuszcza.")
 
-    def _unknown(self, call: Call, methods: set[str]) -> Problem:
+    def _unknown(self, call: Call) -> Problem:
         method, segments = call.request.method, call.request.segments
-        if methods:
-            call.note("unknown-operation", f"{method} is not served at this address")
-            return Problem(405, "Method Not Allowed", "Niedozwolona metoda.")
         if len(segments) > 1 and segments[0] == "v2" and segments[1] in _ELSEWHERE:
             call.note("unknown-operation", f"the sandbox does not serve {method} /v2/{segments[1]}/…")
             return Problem(501, "Not Implemented", "Piaskownica nie obsługuje tej operacji.")

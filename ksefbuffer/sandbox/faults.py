@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -92,28 +93,36 @@ class _Ordered:
 
 
 class Faults:
-    """The faults now ordered. Guarded by the sandbox's lock; faults live in memory only."""
+    """The faults now ordered; they live in memory only. May be used from any thread."""
 
     def __init__(self, operations: set[str]) -> None:
         self._operations = operations
         self._ordered: list[_Ordered] = []
+        self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> None:
         """Raises ValueError when the operation does not exist."""
         if fault.operation != "*" and fault.operation not in self._operations:
             known = ", ".join(sorted(self._operations))
             raise ValueError(f"unknown operation {fault.operation!r}; one of: *, {known}")
-        self._ordered.append(_Ordered(fault, fault.skip, fault.times))
+        with self._lock:
+            self._ordered.append(_Ordered(fault, fault.skip, fault.times))
 
     def clear(self) -> None:
-        self._ordered.clear()
+        with self._lock:
+            self._ordered.clear()
 
     def listed(self) -> list[dict[str, Any]]:
         """Every fault ordered, with how often it has struck and how often it still will (None = for ever)."""
-        return [{**asdict(item.fault), "struck": item.struck, "left": item.left} for item in list(self._ordered)]
+        with self._lock:
+            return [{**asdict(item.fault), "struck": item.struck, "left": item.left} for item in self._ordered]
 
     def strike(self, operation: str) -> list[Fault]:
         """The faults that this call suffers: at most one on the wire, and any that mark the invoice or session."""
+        with self._lock:
+            return self._strike(operation)
+
+    def _strike(self, operation: str) -> list[Fault]:
         struck: list[Fault] = []
         for item in self._ordered:
             if item.left == 0 or not item.fault.strikes(operation):

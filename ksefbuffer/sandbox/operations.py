@@ -105,11 +105,10 @@ for _operation in OPERATIONS:
     _BY_LENGTH.setdefault(len(_pieces), []).append((_pieces, _operation))
 
 
-def find(method: str, segments: tuple[str, ...]) -> tuple[Operation | None, dict[str, str], set[str]]:
-    """The operation served at this path by this method, the path's variable pieces, and the methods the path knows.
-    A literal piece is preferred to a variable one."""
+def find(method: str, segments: tuple[str, ...]) -> tuple[Operation | None, dict[str, str]]:
+    """The operation served at this path by this method, and the path's variable pieces. A literal piece is preferred
+    to a variable one."""
     best: tuple[int, Operation, dict[str, str]] | None = None
-    methods: set[str] = set()
     for pieces, operation in _BY_LENGTH.get(len(segments), []):
         arguments: dict[str, str] = {}
         for piece, segment in zip(pieces, segments, strict=True):
@@ -118,7 +117,6 @@ def find(method: str, segments: tuple[str, ...]) -> tuple[Operation | None, dict
             elif piece != segment:
                 break
         else:
-            methods.add(operation.method)
             if operation.method == method and (best is None or len(arguments) < best[0]):
                 best = (len(arguments), operation, arguments)
-    return (best[1], best[2], methods) if best else (None, {}, methods)
+    return (best[1], best[2]) if best else (None, {})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from importlib import resources
@@ -121,24 +122,32 @@ def check_form(root: etree._Element, form: Form) -> None:
 
 def check_schema(root: etree._Element) -> None:
     """Raises Unacceptable(450) with KSeF-like sentences unless the document follows the official FA(3) schema."""
-    schema = _schema()
-    if not schema.validate(root.getroottree()):
-        entries: Any = schema.error_log
-        raise Unacceptable(450, *[f"Wiersz {entry.line}: {entry.message}" for entry in list(entries)[:20]])
+    with _borrowed_schema() as schema:
+        if not schema.validate(root.getroottree()):
+            entries: Any = schema.error_log
+            raise Unacceptable(450, *[f"Wiersz {entry.line}: {entry.message}" for entry in list(entries)[:20]])
 
 
-_local = threading.local()
+_idle_schemas: list[etree.XMLSchema] = []
+_compiling = threading.Lock()
 
 
-def _schema() -> etree.XMLSchema:
-    # One per thread: error logs of a shared schema mix between threads (DEPS §2g).
-    schema: etree.XMLSchema | None = getattr(_local, "fa3", None)
-    if schema is None:
-        parser = etree.XMLParser(no_network=True, load_dtd=False)
-        parser.resolvers.add(_PackagedSchemas())
-        source = _schema_bytes("schemat_FA(3)_v1-0E.xsd")
-        schema = _local.fa3 = etree.XMLSchema(etree.fromstring(source, parser))
-    return schema
+@contextmanager
+def _borrowed_schema() -> Iterator[etree.XMLSchema]:
+    """A compiled schema that nobody else is using: error logs of a shared one mix between threads, and
+    compiling in two threads at once fails at random ("does not resolve to a simple type definition")."""
+    with _compiling:
+        schema = _idle_schemas.pop() if _idle_schemas else _compiled()
+    try:
+        yield schema
+    finally:
+        _idle_schemas.append(schema)
+
+
+def _compiled() -> etree.XMLSchema:
+    parser = etree.XMLParser(no_network=True, load_dtd=False)
+    parser.resolvers.add(_PackagedSchemas())
+    return etree.XMLSchema(etree.fromstring(_schema_bytes("schemat_FA(3)_v1-0E.xsd"), parser))
 
 
 def _schema_bytes(name: str) -> bytes:

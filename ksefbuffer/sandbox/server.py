@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         whole = bytearray()
         while True:
             size = int(self.rfile.readline(100).split(b";")[0], 16)
-            if len(whole) + size > MAX_BODY_BYTES:
+            if size < 0 or len(whole) + size > MAX_BODY_BYTES:
                 self._too_large()
                 return None
             whole += self.rfile.read(size)
@@ -162,11 +162,15 @@ class Server:
         self._thread.start()
         shown = f"[{host}]" if ":" in host else "127.0.0.1" if host in {"", "0.0.0.0"} else host  # noqa: S104
         self.root = f"http://{shown}:{self._server.server_port}"
-        self.base_url = f"{self.root}/v2"
+        self.base_url = sandbox.base_url = f"{self.root}/v2"
 
     def stop(self) -> None:
+        """Ends every connection; the sandbox itself lives on and may be served again."""
         self._server.stop()
         self._thread.join()
+        sandbox = self._server.sandbox
+        if sandbox.base_url == self.base_url:
+            sandbox.base_url = sandbox.in_process_url
 
     def __enter__(self) -> Self:
         return self

@@ -97,7 +97,11 @@ class Dispatch:
                 for s in sessions.unfinished(tx, "open")
             ]
             paused = pauses.active(tx, now)
+            expired = pauses.expired_limits(tx, now)
             retry_at = documents.next_attempt(tx)
+        if expired:
+            with self.database.transaction() as tx:
+                pauses.over(tx, *expired)
         self._say_what_is_waited_for(waiting, held, now)
         candidates = [Candidate(d.id, d.form or "", held=d.id in held) for d in waiting]
         decision = plan(candidates, opened, now, idle=self.idle, paused_until=paused.until if paused else None)

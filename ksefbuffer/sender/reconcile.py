@@ -19,7 +19,7 @@ from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.ksef.shapes import InvoiceStatus
 from ksefbuffer.ksef.statuses import Verdict, hint_for, invoice_verdict, session_closed, session_final, session_hint_for
 from ksefbuffer.ksef.upo import check_upo
-from ksefbuffer.queue import documents, sessions
+from ksefbuffer.queue import documents, pauses, sessions
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.documents import Document
 from ksefbuffer.queue.sessions import Session
@@ -253,6 +253,7 @@ class Reconcile:
                         upo_due_at=now,
                         invoice_reference=row.reference or document.invoice_reference,
                     )
+                    pauses.over(tx, trouble.SCOPE)
                 case Verdict.REFUSED:
                     documents.apply(
                         tx,

@@ -13,8 +13,10 @@ depends_on = None
 # The event log takes new rows and nothing else.
 APPEND_ONLY = {
     "sqlite": (
-        "CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
-        "CREATE TRIGGER events_no_delete BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
+        "CREATE TRIGGER events_no_update BEFORE UPDATE ON events "
+        "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
+        "CREATE TRIGGER events_no_delete BEFORE DELETE ON events "
+        "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
     ),
     "postgresql": (
         "CREATE FUNCTION events_append_only() RETURNS trigger LANGUAGE plpgsql AS "

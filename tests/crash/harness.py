@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,8 @@ class World:
         for _ in range(ROUNDS):
             if until is not None and until():
                 return
-            if any([step() for step in steps]):
+            progress = [step() for step in steps]
+            if any(progress):
                 continue
             if until is None and self._at_rest(buffer):
                 return
@@ -251,7 +253,7 @@ class World:
                     self._answered(name, document.ksef_number, documents.upo(tx, document.id))
                     moves = documents.history(tx, document.id)
                     assert [m["to_state"] for m in moves].count("sent") == 1
-                    assert all(a["to_state"] == b["from_state"] for a, b in zip(moves, moves[1:], strict=False))
+                    assert all(a["to_state"] == b["from_state"] for a, b in pairwise(moves))
                 for name, content in self.bad.items():
                     assert known[sha256_hex(content)].state is State.ERROR
                     assert '"status": "error"' in self._outbox(name, ".ksef.json").read_text()
@@ -263,7 +265,9 @@ class World:
         assert list(self.folder.rglob(".ksefbuffer-*")) == []
 
     def _outbox(self, name: str, ending: str) -> Path:
-        return self.folder / "outbox" / f"{name.removesuffix('.xml')}{ending}"
+        path = self.folder / "outbox" / f"{name.removesuffix('.xml')}{ending}"
+        assert path.exists(), f"{path.name} was never delivered"
+        return path
 
     def _answered(self, name: str, number: str | None, upo: bytes | None) -> None:
         assert number is not None

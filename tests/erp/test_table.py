@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, create_engine, text
 
+from ksefbuffer.erp import table as table_module
 from ksefbuffer.erp.ddl import DIALECTS, Dialect, ddl
 from ksefbuffer.erp.table import OPTIONS, REQUIRED, TableAway, TableConnector, TableUnfit
 
@@ -340,6 +341,8 @@ def test_native_time_columns_get_utc(erp: Erp) -> None:
         change=lambda sql: re.sub(r"(accepted_at|updated_at) [A-Z]+(\(3\) WITH TIME ZONE)?", r"\1 TIMESTAMP", sql)
     )
     erp.run(f"INSERT INTO ksef_outgoing (id, invoice_xml) VALUES ('1', '{XML}')")
+    if erp.dialect == "postgresql":
+        erp.run(f"ALTER DATABASE {erp.engine.url.database} SET timezone = 'Asia/Tokyo'")
     table = erp.connector()
     try:
         table.write_back("1", {**SENT, "accepted_at": "2026-11-20T11:15:03.120+01:00"})
@@ -377,21 +380,20 @@ def test_a_value_the_database_refuses_is_told_without_the_value(postgres_url: st
         table.close()
         erp.engine.dispose()
     assert "tajny" not in str(caught.value)
+    assert "tajny" not in str(caught.value.__context__), "what a debugger would show"
     assert caught.value.__suppress_context__
 
 
 def test_a_row_locked_by_the_erp_does_not_hold_the_buffer(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        __import__("ksefbuffer.erp.table", fromlist=["_LIMITS"])._LIMITS,
-        "postgresql",
-        "SET LOCAL lock_timeout = '50ms'",
-    )
+    monkeypatch.setitem(table_module._LIMITS, "postgresql", "SET LOCAL lock_timeout = '50ms'")
     erp = Erp(postgres_url, "postgresql")
     erp.create()
     erp.run(f"INSERT INTO ksef_outgoing (id, invoice_xml) VALUES ('1', '{XML}')")
     table = erp.connector()
     try:
         with erp.open() as holding:
+            # Were the buffer to wait for ever, the ERP would be cut off and this test fail instead of hanging.
+            holding.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10s'"))
             holding.execute(text("SELECT * FROM ksef_outgoing FOR UPDATE"))
             assert len(table.claim(5)) == 1, "reading waits for nobody"
             with pytest.raises(TableAway, match="niedostępna"):
@@ -422,6 +424,23 @@ def test_a_database_away_is_told_without_its_password() -> None:
     assert caught.value.exit_code == 3
     assert "Tajne1" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_password_that_the_server_repeats_is_masked(postgres_server: str) -> None:
+    # Without passwords asked for, the server complains of the role; here its name is the password.
+    place = postgres_server.partition("@")[2]
+    table = TableConnector(f"postgresql+psycopg://Tajne1:Tajne1@{place}", "ksef_outgoing", buffer_name="b")
+    with pytest.raises(TableAway, match=r'"\*\*\*"') as caught:
+        table.claim(1)
+    assert "Tajne1" not in str(caught.value)
+
+
+def test_a_table_with_references_needs_only_itself(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "erp.db").close()
+    erp = Erp(f"sqlite:///{tmp_path / 'erp.db'}", "sqlite")
+    erp.create(change=lambda sql: sql.replace("reference TEXT", "reference TEXT REFERENCES orders (id)"))
+    erp.connector().check()
+    erp.engine.dispose()
 
 
 def test_a_mistyped_sqlite_path_makes_no_empty_database(tmp_path: Path) -> None:

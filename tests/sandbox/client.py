@@ -222,6 +222,7 @@ class Client:
         self.refresh_token = ""
         self.problem = True
         self.seen: list[httpx.Response] = []
+        self.troubled = False
 
     @property
     def now(self) -> datetime:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ksefbuffer.sandbox import Sandbox
+from tests.sandbox import contract
 from tests.sandbox.client import Client, FakeClock
 
 
@@ -21,5 +22,9 @@ def sandbox(clock: FakeClock) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def client(sandbox: Sandbox, clock: FakeClock) -> Client:
-    return Client(sandbox, clock)
+def client(sandbox: Sandbox, clock: FakeClock) -> Iterator[Client]:
+    """Every answer it got, in whatever test, is judged by the official document (unless faults were ordered)."""
+    client = Client(sandbox, clock)
+    yield client
+    if contract.DOCUMENT.exists() and not client.troubled:
+        assert contract.complaints(client.seen) == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ksefbuffer.invoice.forms import FA3
 from ksefbuffer.invoice.identifiers import sha256_hex
 from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.queue.states import State
@@ -19,7 +20,7 @@ from tests.sender.conftest import Shop
 def hand_in_elsewhere(shop: Shop, content: bytes) -> str:
     """Another program sends these bytes in our name; returns the KSeF number."""
     ksef = shop.buffer.ksef
-    session = ksef.open_session(__import__("ksefbuffer.invoice.forms", fromlist=["FA3"]).FA3)
+    session = ksef.open_session(FA3)
     reference = ksef.send(session, content)
     shop.clock.sleep(5)
     number = ksef.invoice(session.reference, reference).ksef_number
@@ -67,7 +68,7 @@ def test_urgent_invoices_go_first(shop: Shop) -> None:
     shop.drop("pilna.xml", invoice(number="FV/PILNA", seed=9))
     (shop.world.folder / "inbox" / "pilna.json").write_text('{"priority": "urgent"}')
     shop.work()
-    assert [i.invoice_number for i in shop.sandbox.invoices()][0] == "FV/PILNA"
+    assert shop.sandbox.invoices()[0].invoice_number == "FV/PILNA"
 
 
 def test_a_session_is_left_well_before_its_twelve_hours(shop: Shop) -> None:

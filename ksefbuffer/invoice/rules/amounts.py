@@ -194,14 +194,19 @@ def _sum_of_rate(case: Case, rate: Rate, rows: list[Fields]) -> Iterator[Finding
 
 def _vat_of_rates(case: Case) -> Iterator[Finding]:
     advances = len(case.fa.get("FakturaZaliczkowa", ())) + len(case.fa.get("ZaliczkaCzesciowa", ()))
-    tolerance = CENT * max(1, len(case.rows) + advances)
+    order: list[Fields] = case.fa.get("Zamowienie", {}).get("ZamowienieWiersz", [])
+    tolerance = CENT * max(1, len(case.rows) + len(order) + advances)
+    written = {row.get("P_12", "").strip() for row in case.rows} | {row.get("P_12Z", "").strip() for row in order}
     for rate in _WITH_VAT:
         net, vat = number(case.fa, rate.net), number(case.fa, rate.vat)
         if net is None or vat is None:
             continue
-        expected = [net * percent / HUNDRED for percent in rate.percents]
-        # A sum may mix both rates of its place, so anything between the two is right.
-        if min(expected) - tolerance <= vat <= max(expected) + tolerance:
+        used = [percent for percent in rate.percents if str(percent) in written]
+        expected = [net * percent / HUNDRED for percent in used or rate.percents]
+        if any(abs(vat - amount) <= tolerance for amount in expected):
+            continue
+        # Rows with both rates of this place: the tax is somewhere between.
+        if len(used) > 1 and min(expected) <= vat <= max(expected):
             continue
         yield case.warn(
             "E20",

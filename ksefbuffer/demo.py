@@ -1,0 +1,440 @@
+"""``ksefbuffer demo``: a local KSeF, a buffer and a handful of invoices, all in one folder and one process.
+
+Everything goes the way an ERP's would: files renamed into the inbox, answers read from the outbox.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+from zoneinfo import ZoneInfo
+
+import click
+
+from ksefbuffer import config as settings
+from ksefbuffer import worker
+from ksefbuffer.errors import ConfigurationFault
+from ksefbuffer.queue.db import Database
+from ksefbuffer.sandbox import Sandbox
+
+NIP = "5265877635"
+
+_MARK = '# Written anew by "ksefbuffer demo" at every start.'
+_LATENCY_S = 0.5
+_LOOK_EVERY_S = 0.2
+_ONCE_WITHIN = timedelta(minutes=2)
+_WARSAW = ZoneInfo("Europe/Warsaw")
+_CENT = Decimal("0.01")
+
+
+def run(folder: Path | None, *, port: int, once: bool, environ: Mapping[str, str]) -> int:
+    """Shows the buffer at work until Ctrl-C; with ``once`` until every example has its final answer.
+
+    ``folder`` None makes a temporary one, which stays; ``port`` 0 takes a free one. Returns the exit code: with
+    ``once`` 1 when an example did not get the answer it should. Raises ConfigurationFault (a folder that cannot be
+    written or is somebody else's, a port in use, another demo at work in the folder).
+    """
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        place = _made(folder)
+        # The shell's KSEFBUFFER_ variables and credentials belong to real buffers, never to a demo.
+        foreign = (settings.PREFIX, "CREDENTIALS_", "NOTIFY_")
+        own = {name: value for name, value in environ.items() if not name.startswith(foreign)}
+        with _logging_to(place / "demo.log"), _everything(place, port, own, stop) as parts:
+            return _show(*parts, once=once, stop=stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _made(folder: Path | None) -> Path:
+    try:
+        if folder is None:
+            return Path(tempfile.mkdtemp(prefix="ksefbuffer-demo-"))
+        folder = folder.absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "config.toml"
+        if config.exists() and not config.read_text(encoding="utf-8", errors="replace").startswith(_MARK):
+            raise ConfigurationFault(
+                f"W folderze {folder} jest już konfiguracja prawdziwego bufora. / {folder} belongs to a real buffer.",
+                action="Wskaż inny folder: --dir. / Name another folder: --dir.",
+            )
+        # Whatever is wrong with the folder shows here, before anything starts.
+        (folder / "demo.log").open("a").close()
+    except OSError as error:
+        raise ConfigurationFault(
+            f"Folderu pokazu {folder} nie można użyć / cannot use the demo's folder: {error.strerror}.",
+            action="Wskaż inny folder: --dir. / Name another folder: --dir.",
+        ) from error
+    return folder
+
+
+@contextmanager
+def _logging_to(file: Path) -> Iterator[None]:
+    """The buffer's and the sandbox's log go to a file: the terminal belongs to the story."""
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("ksefbuffer")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    # Libraries are heard only when something is wrong.
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+        handler.close()
+
+
+@contextmanager
+def _everything(
+    place: Path, port: int, environ: Mapping[str, str], stop: threading.Event
+) -> Iterator[tuple[Path, str, threading.Thread]]:
+    """The sandbox and the buffer at work. Gives the folder, the sandbox's address and the worker's thread."""
+    database = Database(f"sqlite:///{place / 'data' / 'ksefbuffer.db'}")
+    # Before the sandbox: a second demo in this folder must not touch the first one's KSeF.
+    with database.sole_worker(wait=stop):
+        sandbox = Sandbox(place / "data" / "sandbox.db", latency_s=_LATENCY_S, limits="test")
+        try:
+            server = sandbox.serve(port=port)
+        except OSError as error:
+            sandbox.close()
+            raise ConfigurationFault(
+                f"Port {port} jest zajęty albo niedozwolony. / Port {port} is taken or not allowed: {error.strerror}.",
+                action="Wybierz inny (--port) albo pomiń tę opcję. / Choose another (--port) or leave it out.",
+            ) from error
+        with server:
+            file = place / "config.toml"
+            file.write_text(_config(server.base_url), encoding="utf-8")
+            buffer = worker.assemble(settings.load(file, environ), database=database)
+            try:
+                worker.prepare(buffer)
+                work = worker.Worker(buffer)
+                work.stop = stop
+                thread = threading.Thread(target=work.run, name="worker")
+                thread.start()
+                try:
+                    yield place, server.root, thread
+                finally:
+                    stop.set()
+                    thread.join()
+            finally:
+                buffer.close()
+        sandbox.close()
+
+
+def _config(base_url: str) -> str:
+    return (
+        f'{_MARK}\nnip = "{NIP}"\nenvironment = "sandbox"\ndata_dir = "data"\n\n'
+        f'[ksef]\nbase_url = "{base_url}"\n\n[sending]\nsession_idle_seconds = 20\n'
+    )
+
+
+def _show(place: Path, address: str, work: threading.Thread, *, once: bool, stop: threading.Event) -> int:
+    board = Board(place / "outbox")
+    today = worker.utc_now().astimezone(_WARSAW).date()
+    # A folder used before keeps its invoices; the new ones get numbers and names of their own.
+    run_mark = worker.utc_now().astimezone(_WARSAW).strftime("-%H%M%S") if board.told else ""
+    examples = Examples(place / "inbox", today, run_mark)
+    _introduce(place, address)
+    deadline = worker.utc_now() + _ONCE_WITHIN
+    while not stop.is_set() and work.is_alive():
+        examples.drop_what_is_due(board.told)
+        for line in board.news():
+            click.echo(f"{worker.utc_now().astimezone(_WARSAW):%H:%M:%S}  {line}")
+        answered = examples.answered(board.told)
+        if once and (answered is not None or worker.utc_now() > deadline):
+            break
+        stop.wait(_LOOK_EVERY_S)
+    as_expected = examples.answered(board.told)
+    if not work.is_alive() and not stop.is_set():
+        click.echo(f"Bufor przerwał pracę; powód jest w {place / 'demo.log'}. / The buffer stopped; see demo.log.")
+        return 1
+    click.echo(f"\nKoniec pokazu; pliki zostają w {place} / The demo is over; its files stay in {place}")
+    return 0 if as_expected or not once else 1
+
+
+def _introduce(place: Path, address: str) -> None:
+    program = "ksefbuffer" if shutil.which("ksefbuffer") else sys.argv[0]
+    command = f"{program} --config {place / 'config.toml'}"
+    click.echo(
+        f"""
+ksefbuffer: pokaz / demo
+
+  PL  Lokalny KSeF ({address}/v2) i bufor pracują. Przykładowe faktury trafiają do folderu
+      {place / "inbox"}
+      a odpowiedzi (NAZWA.ksef.json, NAZWA.upo.xml, NAZWA.qr1.png) do
+      {place / "outbox"}
+      Wrzuć do pierwszego własną fakturę FA(3): sprzedawca (Podmiot1) musi mieć NIP {NIP}.
+      Stan w drugim oknie: {command} status
+      Ctrl-C kończy pokaz; dziennik: demo.log.
+
+  EN  A local KSeF ({address}/v2) and the buffer are at work. Example invoices go into the first
+      folder above, answers come back in the second. Drop an FA(3) of your own: its seller (Podmiot1)
+      must have NIP {NIP}. In another window: {command} --lang en status
+      Ctrl-C ends the demo; the log is demo.log.
+"""
+    )
+
+
+@dataclass
+class Board:
+    """What the outbox says, by answer name. ``told``: the object of CONTRACT §4 last seen for each."""
+
+    outbox: Path
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _seen: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        list(self.news())
+
+    def news(self) -> Iterator[str]:
+        """A line for every answer that is new or says something else than before."""
+        for path in sorted(self.outbox.glob("*.ksef.json")):
+            try:
+                look = path.stat()
+                if self._seen.get(path.name) == (look.st_ino, look.st_mtime_ns):
+                    continue
+                answer = json.loads(path.read_bytes())
+            except (OSError, ValueError):
+                continue
+            self._seen[path.name] = (look.st_ino, look.st_mtime_ns)
+            name = path.name.removesuffix(".ksef.json")
+            before, self.told[name] = self.told.get(name), answer
+            if before is None or any(before[key] != answer[key] for key in ("status", "upo_file", "errors")):
+                yield _line(answer)
+
+
+def _line(answer: Mapping[str, Any]) -> str:
+    parts = [f"{answer['source']:<26} {answer['status_pl']} / {answer['status']}"]
+    if answer["ksef_number"]:
+        parts.append(f"{answer['invoice_number']} → {answer['ksef_number']}")
+    if answer["upo_file"]:
+        parts.append(f"UPO: {answer['upo_file']}")
+    lines = ["  ".join(parts)]
+    for error in answer["errors"]:
+        lines.append(f"{'':10}{error['code']}: {error['message']}")
+        if error["hint"]:
+            lines.append(f"{'':12}→ {error['hint']}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One file of the show. ``after``: the example whose number must be known first; ``sent``: how it should end."""
+
+    name: str
+    content: bytes
+    sent: bool
+
+
+class Examples:
+    """The invoices of the show: dropped when their time has come, and what became of them."""
+
+    def __init__(self, inbox: Path, today: date, run_mark: str) -> None:
+        self._inbox = inbox
+        self._today = today
+        self._mark = run_mark
+        self._dropped: dict[str, Example] = {}
+        self._first = self._name("1-kilka-stawek")
+        self._whole: set[str] | None = None
+
+    def drop_what_is_due(self, told: Mapping[str, Mapping[str, Any]]) -> None:
+        """At first everything that needs nothing; the correction once the first invoice has its KSeF number."""
+        if not self._dropped:
+            for example in self._opening():
+                self._drop(example)
+        elif self._whole is None and (number := told.get(self._first, {}).get("ksef_number")):
+            for example in self._follow_up(str(number)):
+                self._drop(example)
+            self._whole = set(self._dropped)
+
+    def answered(self, told: Mapping[str, Mapping[str, Any]]) -> bool | None:
+        """None while an example waits; then whether each ended as it should."""
+        if self._whole is None:
+            first = told.get(self._first)
+            return False if first is not None and first["status"] == "error" else None
+        ends = []
+        for name in self._whole:
+            answer = told.get(name)
+            if answer is None or not (answer["upo_file"] or answer["status"] in ("error", "cancelled")):
+                return None
+            ends.append((answer["status"] == "sent") == self._dropped[name].sent)
+        return all(ends)
+
+    def _opening(self) -> Iterator[Example]:
+        today, several = self._today, self._several_rates()
+        yield Example(self._first, several, True)
+        simple = _invoice(self._number(2), today, [_Row("Kanapka z żółtym serem", "szt.", 3, "12.50", "8")], kind="UPR")
+        yield Example(self._name("2-uproszczona"), simple, True)
+        euro = [_Row("Projekt wnętrza", "godz.", 16, "85.00", "23"), _Row("Dojazd", "km", 120, "0.55", "23")]
+        yield Example(self._name("3-w-euro"), _invoice(self._number(3), today, euro, currency="EUR"), True)
+        comma = several.replace(self._number(1).encode(), self._number(4).encode()).replace(b"<P_15>", b"<P_15>1 ")
+        yield Example(self._name("4-bledna-kwota"), comma, False)
+        tomorrow = today + timedelta(days=1)
+        late = _invoice(self._number(5), tomorrow, [_Row("Prenumerata gazety", "szt.", 1, "24.99", "8")])
+        yield Example(self._name("5-data-przyszla"), late, False)
+
+    def _follow_up(self, ksef_number: str) -> Iterator[Example]:
+        today = self._today
+        yield Example(self._name("6-ten-sam-plik"), self._several_rates(), True)
+        reused = _invoice(self._number(1), today, [_Row("Zupełnie inny towar", "szt.", 7, "10.00", "23")])
+        yield Example(self._name("7-numer-zajety"), reused, False)
+        rows = [
+            _Row("Kawa ziarnista 1 kg", "szt.", 10, "54.90", "23", before=True),
+            _Row("Kawa ziarnista 1 kg", "szt.", 8, "54.90", "23"),
+        ]
+        corrected = _Corrected(self._number(1), today, ksef_number)
+        yield Example(
+            self._name("8-korekta"), _invoice(self._number(8), today, rows, kind="KOR", corrected=corrected), True
+        )
+
+    def _several_rates(self) -> bytes:
+        rows = [
+            _Row("Kawa ziarnista 1 kg", "szt.", 10, "54.90", "23"),
+            _Row("Chleb żytni na zakwasie", "szt.", 25, "6.20", "5"),
+            _Row("Montaż stolarki okiennej", "m2", 12, "119.50", "8"),
+        ]
+        return _invoice(self._number(1), self._today, rows)
+
+    def _number(self, number: int) -> str:
+        return f"DEMO/{number}{self._mark}/{self._today:%m/%Y}"
+
+    def _name(self, name: str) -> str:
+        return f"{name}{self._mark}"
+
+    def _drop(self, example: Example) -> None:
+        """As an ERP should: under another name first, then renamed."""
+        partial = self._inbox / f"{example.name}.xml.part"
+        partial.write_bytes(example.content)
+        partial.rename(self._inbox / f"{example.name}.xml")
+        self._dropped[example.name] = example
+
+
+# The invoices: FA(3), small but whole.
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    unit: str
+    quantity: int
+    net_price: str
+    rate: str
+    before: bool = False
+
+    @property
+    def net(self) -> Decimal:
+        return Decimal(self.net_price) * self.quantity
+
+
+@dataclass(frozen=True)
+class _Corrected:
+    number: str
+    issued: date
+    ksef_number: str
+
+
+_EXCHANGE = Decimal("4.2512")
+_TOTALS = {"23": ("P_13_1", "P_14_1"), "8": ("P_13_2", "P_14_2"), "5": ("P_13_3", "P_14_3")}
+
+
+def _invoice(
+    number: str,
+    issued: date,
+    rows: Sequence[_Row],
+    *,
+    kind: str = "VAT",
+    currency: str = "PLN",
+    corrected: _Corrected | None = None,
+) -> bytes:
+    """An FA(3) of ours. ``issued`` is the Polish day; rows marked ``before`` count as what a correction takes back."""
+    net = {rate: _net(rows, rate) for rate in _TOTALS if any(row.rate == rate for row in rows)}
+    vat = {rate: _rounded(amount * int(rate) / 100) for rate, amount in net.items()}
+    totals = ""
+    for rate, amount in net.items():
+        net_field, vat_field = _TOTALS[rate]
+        totals += f"<{net_field}>{amount}</{net_field}><{vat_field}>{vat[rate]}</{vat_field}>"
+        if currency != "PLN":
+            totals += f"<{vat_field}W>{_rounded(vat[rate] * _EXCHANGE)}</{vat_field}W>"
+    correction = ""
+    if corrected is not None:
+        correction = (
+            "<PrzyczynaKorekty>Zwrot towaru</PrzyczynaKorekty><TypKorekty>2</TypKorekty><DaneFaKorygowanej>"
+            f"<DataWystFaKorygowanej>{corrected.issued}</DataWystFaKorygowanej>"
+            f"<NrFaKorygowanej>{corrected.number}</NrFaKorygowanej><NrKSeF>1</NrKSeF>"
+            f"<NrKSeFFaKorygowanej>{corrected.ksef_number}</NrKSeFFaKorygowanej></DaneFaKorygowanej>"
+        )
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<Faktura xmlns="http://crd.gov.pl/wzor/2025/06/25/13775/">
+  <Naglowek>
+    <KodFormularza kodSystemowy="FA (3)" wersjaSchemy="1-0E">FA</KodFormularza>
+    <WariantFormularza>3</WariantFormularza>
+    <DataWytworzeniaFa>{issued - timedelta(days=1)}T22:00:00Z</DataWytworzeniaFa>
+    <SystemInfo>ksefbuffer demo</SystemInfo>
+  </Naglowek>
+  {_party("Podmiot1", NIP, "Hurtownia Pod Dębem sp. z o.o.", "ul. Fabryczna 12", "02-777 Warszawa")}
+  {_party("Podmiot2", "7291836450", "Piekarnia Pod Świerkiem sp. z o.o.", "ul. Żwirki i Wigury 21", "90-001 Łódź")}
+  <Fa>
+    <KodWaluty>{currency}</KodWaluty>
+    <P_1>{issued}</P_1>
+    <P_2>{escape(number)}</P_2>
+    {totals}
+    <P_15>{sum(net.values(), Decimal()) + sum(vat.values(), Decimal())}</P_15>
+    <Adnotacje>
+      <P_16>2</P_16><P_17>2</P_17><P_18>2</P_18><P_18A>2</P_18A>
+      <Zwolnienie><P_19N>1</P_19N></Zwolnienie>
+      <NoweSrodkiTransportu><P_22N>1</P_22N></NoweSrodkiTransportu>
+      <P_23>2</P_23>
+      <PMarzy><P_PMarzyN>1</P_PMarzyN></PMarzy>
+    </Adnotacje>
+    <RodzajFaktury>{kind}</RodzajFaktury>{correction}
+    {"".join(_row(index, row, currency) for index, row in enumerate(rows, 1))}
+  </Fa>
+</Faktura>
+""".encode()
+
+
+def _party(role: str, nip: str, name: str, street: str, town: str) -> str:
+    last = "" if role == "Podmiot1" else "<JST>2</JST><GV>2</GV>"
+    return (
+        f"<{role}><DaneIdentyfikacyjne><NIP>{nip}</NIP><Nazwa>{name}</Nazwa></DaneIdentyfikacyjne>"
+        f"<Adres><KodKraju>PL</KodKraju><AdresL1>{street}</AdresL1><AdresL2>{town}</AdresL2></Adres>{last}</{role}>"
+    )
+
+
+def _row(index: int, row: _Row, currency: str) -> str:
+    exchange = "" if currency == "PLN" else f"<KursWaluty>{_EXCHANGE}</KursWaluty>"
+    before = "<StanPrzed>1</StanPrzed>" if row.before else ""
+    return (
+        f"<FaWiersz><NrWierszaFa>{index}</NrWierszaFa><P_7>{escape(row.name)}</P_7><P_8A>{row.unit}</P_8A>"
+        f"<P_8B>{row.quantity}</P_8B><P_9A>{row.net_price}</P_9A><P_11>{row.net}</P_11><P_12>{row.rate}</P_12>"
+        f"{exchange}{before}</FaWiersz>"
+    )
+
+
+def _net(rows: Sequence[_Row], rate: str) -> Decimal:
+    return sum((-row.net if row.before else row.net for row in rows if row.rate == rate), Decimal())
+
+
+def _rounded(amount: Decimal) -> Decimal:
+    return amount.quantize(_CENT, ROUND_HALF_UP)

@@ -1,0 +1,82 @@
+"""Every operation once, every answer judged by the official OpenAPI document; and the judge itself is tested."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ksefbuffer.sandbox import Sandbox
+from ksefbuffer.sandbox.operations import OPERATIONS
+from tests.samples import NIP, NOW, invoice
+from tests.sandbox import contract
+from tests.sandbox.client import Client
+
+pytestmark = pytest.mark.skipif(
+    not contract.DOCUMENT.exists(), reason="the official open-api.json (shared/ksef) is not beside this checkout"
+)
+
+
+def go_through_everything(client: Client) -> None:
+    client.login()
+    client.login_by_token(client.sandbox.issue_token(NIP))
+    client.call("POST", "/auth/token/refresh", token=client.refresh_token)
+    client.call("GET", "/auth/sessions")
+    session = client.open()
+    contents = [invoice("FV/1"), invoice("FV/1", seed=2), b"<a/>", invoice("FV/2", type="ZAL", buyer_nip="1111111111")]
+    verdicts = [client.verdict(session, content) for content in contents]
+    client.settle()
+    pending = client.sent(session, invoice("FV/3"))
+    client.invoice(session, pending)
+    base = f"/sessions/{session.reference}"
+    for path in (base, f"{base}/invoices", f"{base}/invoices/failed", "/sessions?sessionType=Online", "/rate-limits",
+                 "/limits/context"):  # fmt: skip
+        assert client.call("GET", path).status_code == 200
+    number = verdicts[0]["ksefNumber"]
+    for path in (f"{base}/invoices/{verdicts[0]['referenceNumber']}/upo", f"{base}/invoices/ksef/{number}/upo",
+                 f"/invoices/ksef/{number}"):  # fmt: skip
+        assert client.xml(path).status_code == 200
+    period = {"dateType": "PermanentStorage", "from": NOW.isoformat()}
+    found = client.call("POST", "/invoices/query/metadata", json={"subjectType": "Subject1", "dateRange": period})
+    assert len(found.json()["invoices"]) == 2
+    client.close(session)
+    client.session(session)
+    client.settle()
+    done = client.session(session)
+    page = done["upo"]["pages"][0]
+    assert client.xml(f"{base}/upo/{page['referenceNumber']}").status_code == 200
+    assert client.http.get(page["downloadUrl"]).status_code == 200
+    reference = client.call("GET", "/auth/sessions").json()["items"][0]["referenceNumber"]
+    assert client.call("DELETE", f"/auth/sessions/{reference}").status_code == 204
+    client.login()
+    assert client.call("DELETE", "/auth/sessions/current").status_code == 204
+
+
+def test_every_operation_answers_as_the_official_document_says(client: Client, sandbox: Sandbox) -> None:
+    go_through_everything(client)
+    assert contract.complaints(client.seen) == []
+    assert set(sandbox.calls) == {operation.name for operation in OPERATIONS}
+    assert sandbox.deviations == []
+
+
+def test_classic_refusals_are_as_the_document_says(client: Client) -> None:
+    client.login()
+    client.problem = False
+    for answer in (
+        client.call("POST", "/sessions/online", json={}),
+        client.call("GET", "/sessions/20261120-SO-0123456789-0123456789-AB"),
+        client.call("GET", "/rate-limits", token="x"),
+    ):
+        assert answer.status_code in {400, 401}
+    assert contract.complaints(client.seen) == []
+
+
+def test_the_judge_notices(client: Client) -> None:
+    client.challenge()
+    answer = client.seen.pop()
+    body = answer.json()
+    for wrong in ({**body, "challenge": "short"}, {"challenge": body["challenge"]}, {**body, "timestamp": 5}):
+        answer._content = json.dumps(wrong).encode()
+        assert contract.complaints([answer])
+    answer._content = json.dumps(body).encode()
+    assert contract.complaints([answer]) == []
