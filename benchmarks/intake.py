@@ -49,7 +49,8 @@ def main() -> None:
         f"{count} files of {size // count} bytes"
     )
     if profile is not None:
-        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(20)
+        pstats.Stats(profile).sort_stats("cumtime").print_stats("ksefbuffer/", 25)
 
 
 def bare_validation(waiting: Path) -> float:

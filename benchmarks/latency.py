@@ -45,7 +45,7 @@ def main() -> None:
     print(
         f"latency: {(own_s + median) / own_s:.2f} × KSeF's own time (median); added {_ms(median)} median, "
         f"{_ms(p95)} p95 over {len(added)} invoices; KSeF's own {_ms(own_s)} = setting {_ms(LATENCY_S)} + bare send "
-        f"{_ms(send_s)} + bare status {_ms(status_s)}; first invoice, with login and session: {_ms(times[0] - own_s)} added"
+        f"{_ms(send_s)} + bare status {_ms(status_s)}; the first invoice, with login and session, {_ms(times[0] - own_s)}"
     )
 
 

@@ -31,7 +31,7 @@ from ksefbuffer.identity.material import load_credential
 from ksefbuffer.invoice.document import read_header
 from ksefbuffer.invoice.findings import Finding, Severity
 from ksefbuffer.invoice.precheck import CheckContext, check, refusal_of_size
-from ksefbuffer.queue import deliveries, documents, overview, schema
+from ksefbuffer.queue import deliveries, documents, overview, pauses, schema
 from ksefbuffer.queue.db import Database, worker_is_running
 from ksefbuffer.queue.documents import Document
 from ksefbuffer.queue.states import State
@@ -590,6 +590,7 @@ def _object(config: Config, tx: Any, document: Document) -> dict[str, Any]:
     whole = document_object(
         document,
         arrival,
+        held_back=pauses.active(tx, _now()),
         upo_file=f"{shown(name)}.upo.xml" if document.has_upo else None,
         verification_url=verification_url(document, config.ksef.qr_url),
     )

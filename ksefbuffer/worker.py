@@ -30,7 +30,7 @@ from ksefbuffer.ksef.auth import CertificateLogin, Login, TokenLogin
 from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.ksef.limits import Limiter
 from ksefbuffer.queue import deliveries, facts, schema
-from ksefbuffer.queue.db import Database
+from ksefbuffer.queue.db import Database, StorageFault
 from ksefbuffer.sdnotify import notify
 from ksefbuffer.sender.dispatch import Dispatch
 from ksefbuffer.sender.pace import Pace
@@ -45,6 +45,7 @@ _LONGEST_FAULT_PAUSE_S = 30.0
 # A duty that has not finished a round for so long hangs: longer than any chain of timeouts in one step.
 _HUNG_AFTER_S = 600.0
 _WATCHDOG_EVERY_S = 10
+_LEAD_CHECKED_EVERY_S = 5
 _STOP_WITHIN_S = 45.0
 
 
@@ -245,8 +246,10 @@ class Duty:
 class Worker:
     """Runs a prepared buffer until told to stop."""
 
-    def __init__(self, buffer: Buffer) -> None:
+    def __init__(self, buffer: Buffer, *, leads: Callable[[], bool] = lambda: True) -> None:
         self._buffer = buffer
+        self._leads = leads
+        self.lost_lead = False
         self.stop = threading.Event()
         clock = buffer.clock
         folder, deliver = buffer.folder, buffer.deliver
@@ -286,6 +289,7 @@ class Worker:
             scheduler.add_job(self._table.wake.set, "interval", seconds=config.table.poll_seconds)
         scheduler.add_job(self._safety_wake, "interval", seconds=SAFETY_WAKE.total_seconds())
         scheduler.add_job(self._pat_watchdog, "interval", seconds=_WATCHDOG_EVERY_S)
+        scheduler.add_job(self._check_lead, "interval", seconds=_LEAD_CHECKED_EVERY_S)
         for duty in self.duties:
             duty.start(self.stop)
         scheduler.start()
@@ -337,6 +341,12 @@ class Worker:
             if duty is not self._intake and duty is not self._table:
                 duty.wake.set()
 
+    def _check_lead(self) -> None:
+        """Once our lock is gone another node may lead; what we began is safe, as every move is compare-and-swap."""
+        if not self._leads():
+            self.lost_lead = True
+            self.stop.set()
+
     def _pat_watchdog(self) -> None:
         hung = [duty.name for duty in self.duties if time.monotonic() - duty.round_finished > _HUNG_AFTER_S]
         if hung:
@@ -351,15 +361,20 @@ def run(config: Config, *, environ: Mapping[str, str], ready: Callable[[], None]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     database = Database(config.database.url)
-    with database.sole_worker(wait=stop):
+    with database.sole_worker(wait=stop) as lock:
         if stop.is_set():
             return
         buffer = assemble(config, database=database, environ=environ)
         try:
             prepare(buffer)
-            worker = Worker(buffer)
+            worker = Worker(buffer, leads=lock.held)
             worker.stop = stop
             ready()
             worker.run()
+            if worker.lost_lead:
+                raise StorageFault(
+                    "Utracono połączenie z bazą, które dawało temu węzłowi prowadzenie bufora.",
+                    action="Proces zakończył pracę; po ponownym uruchomieniu stanie w kolejce do prowadzenia.",
+                )
         finally:
             buffer.close()

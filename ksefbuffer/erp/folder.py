@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
+import signal
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ _AT_ONCE = 64  # files a commit
 _AT_ONCE_BYTES = 16_000_000
 _SIDECAR_MAX = 64 * 1024
 _MOVE_AGAIN = timedelta(seconds=30)
-_CLOSING_TAG = re.compile(rb"</[^<>/]+>\s*(?:<!--.*?-->\s*)*\Z", re.DOTALL)
+_SPACE = b" \t\r\n"
 
 
 @dataclass(frozen=True)
@@ -345,13 +345,27 @@ def stem_of(name: str) -> str:
 
 def looks_cut(content: bytes) -> bool:
     """Whether it begins like XML but does not end with a closing tag: most likely its writer is not done yet."""
-    return content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and _CLOSING_TAG.search(content[-4096:]) is None
+    if not content[:4096].lstrip(b"\xef\xbb\xbf" + _SPACE).startswith(b"<"):
+        return False
+    # Backwards by position: whatever a file ends with, this takes linear time.
+    end = _end_before_space(content, len(content))
+    while content.endswith(b"-->", 0, end):
+        end = _end_before_space(content, max(content.rfind(b"<!--", 0, end), 0))
+    return not (content.endswith(b">", 0, end) and content.startswith(b"</", content.rfind(b"<", 0, end)))
+
+
+def _end_before_space(content: bytes, end: int) -> int:
+    while end and content[end - 1] in _SPACE:
+        end -= 1
+    return end
 
 
 def _open_for_writing(descriptor: int) -> bool:
     """Whether some process still has the file open for writing. The kernel grants a read lease only when none does;
     where leases do not exist (shares, files of other users) this cannot tell and says no."""
     try:
+        # Who opens the file while we hold the lease has a signal sent to us: not SIGIO, which would end the process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
         return True

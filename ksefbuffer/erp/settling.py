@@ -51,6 +51,9 @@ class Settling:
         seen = self._seen.get(name)
         if seen is None or seen.look != look or now < seen.since:
             # A clock set back starts the wait anew: too long is harmless, too short is half a file.
+            if seen is not None and seen.look != look:
+                # Written to after it was renamed into place: no longer the whole file that the rename promised.
+                self._renamed.discard(name)
             self._seen[name] = _Seen(look, now)
             return timedelta(0)
         return now - seen.since
@@ -66,11 +69,11 @@ class Settling:
         self._renamed &= names
 
     def next_ripe(self, now: datetime) -> datetime | None:
-        """When the next watched file may be quiet enough; None when nothing is watched."""
+        """When the next watched file may be quiet enough; None when waiting alone changes nothing."""
         ripe = [
             moment
             for seen in self._seen.values()
             for moment in (seen.since + self.settle, seen.since + self.grace)
             if moment > now
         ]
-        return min(ripe, default=now if self._renamed else None)
+        return min(ripe, default=None)

@@ -143,7 +143,8 @@ class _FileLock(WorkerLock):
             self._file = path.open("a+")
         except OSError as error:
             raise ConfigurationFault(
-                f"Nie można otworzyć {path}: {error.strerror}.", action="Sprawdź [database] url i prawa do folderu bazy."
+                f"Nie można otworzyć {path}: {error.strerror}.",
+                action="Sprawdź [database] url i prawa do folderu bazy.",
             ) from error
         try:
             _lock_patiently(self._file)

@@ -103,9 +103,7 @@ def arrive(
     return Arrival(id=row_id, **values)
 
 
-def _claim_name(
-    tx: Connection, connector: str, answer_name: str, *, at: datetime, fallback: str | None = None
-) -> str:
+def _claim_name(tx: Connection, connector: str, answer_name: str, *, at: datetime, fallback: str | None = None) -> str:
     """``answer_name`` itself when it is free or its holder rests; else ``fallback`` or the next free ``NAME.N``."""
     holder = tx.execute(
         select(arrivals.c.id, documents.c.state, documents.c.upo_due_at)

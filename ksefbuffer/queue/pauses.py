@@ -32,7 +32,7 @@ def pause(tx: Connection, scope: str, *, at: datetime, until: datetime, code: st
     """Holds the sender until ``until``; the first row of a scope also tells every queued document's owner."""
     values = {"until": until, "code": code, "message": message, "action": action}
     first = insert_or(tx, pauses).values(scope=scope, since=at, step=1, **values).on_conflict_do_nothing()
-    if tx.execute(first).rowcount:
+    if tx.execute(first.returning(pauses.c.scope)).first() is not None:
         deliveries.want_for_queued(tx, at)
     else:
         tx.execute(update(pauses).where(pauses.c.scope == scope).values(step=pauses.c.step + 1, **values))

@@ -173,7 +173,11 @@ class Dispatch:
         assert content is not None
         try:
             reference = self.ksef.send(
-                self._open[session_id], content, offline=document.offline, corrects_sha256=document.corrects_sha256
+                self._open[session_id],
+                content,
+                # KSeF takes a technical correction only as an offline invoice (FACTS §10).
+                offline=document.offline or document.corrects_sha256 is not None,
+                corrects_sha256=document.corrects_sha256,
             )
         except SessionUnusable as fault:
             self._stop_using(session_id, f"KSeF takes no more ({fault.code})", self.clock())

@@ -105,7 +105,7 @@ CRIMES: dict[str, Crime] = {
 
 @pytest.mark.parametrize("crime", CRIMES.values(), ids=CRIMES.keys())
 def test_the_database_refuses(database: Database, crime: Crime) -> None:
-    with pytest.raises(IntegrityError), database.transaction() as tx:  # noqa: PT012
+    with pytest.raises(IntegrityError), database.transaction() as tx:
         attempt = crime(tx)
         attempt()
 
