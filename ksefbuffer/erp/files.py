@@ -44,7 +44,7 @@ def move_without_overwriting(source: Path, folder: Path, *, inode: int) -> Path:
     """Moves a file into a folder under its own name, or as ``NAME.2.xml``, ``NAME.3.xml`` … where that is taken.
 
     Only the very file with ``inode`` is moved: a writer may put another in its place at any moment, and that one is
-    still to be read (Replaced). Both folders are synced. Raises OSError.
+    still to be read (Replaced). The caller syncs both folders, once for many moves. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -56,8 +56,6 @@ def move_without_overwriting(source: Path, folder: Path, *, inode: int) -> Path:
     if target.lstat().st_ino != inode:
         _rename_to_free_name(target, source.parent, source.name)
         raise Replaced(errno.ESTALE, "w jego miejscu jest już inny plik", str(source))
-    sync_folder(folder)
-    sync_folder(source.parent)
     return target
 
 

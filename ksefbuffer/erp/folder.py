@@ -84,6 +84,7 @@ class FolderConnector:
         self._settling = Settling(settle=settle, grace=max(5 * settle, timedelta(seconds=5)))
         self._said: dict[str, str] = {}
         self._immovable: dict[str, tuple[Look, datetime, str]] = {}
+        self._moved_into: set[Path] = set()
 
     def prepare(self) -> None:
         """Makes the folders and clears what a crash left. Raises ConfigurationFault when one cannot be used."""
@@ -108,11 +109,11 @@ class FolderConnector:
         """One step: scans, takes what is ready (at most one commit's worth). True when there may be more at once."""
         ready: list[_Ready] = []
         names: set[str] = set()
-        more = False
+        more, ready_bytes = False, 0
         complaints: dict[str, str] = {}
         for entry in self._entries():
             names.add(entry.name)
-            if len(ready) == _AT_ONCE or sum(found.size for found in ready) > _AT_ONCE_BYTES:
+            if len(ready) == _AT_ONCE or ready_bytes > _AT_ONCE_BYTES:
                 more = True
                 break
             try:
@@ -122,6 +123,7 @@ class FolderConnector:
                 continue
             if found is not None:
                 ready.append(found)
+                ready_bytes += found.size
         if not more:
             self._settling.keep_only(names)
             self._immovable = {name: kept for name, kept in self._immovable.items() if name in names}
@@ -238,6 +240,9 @@ class FolderConnector:
             document = outcome[id(found)].document
             refused = document.state is State.ERROR and not document.judged_by_ksef
             moved |= self._put_away(found, refused=refused, now=now)
+        for folder in (*self._moved_into, self._folders.inbox):
+            files.sync_folder(folder)
+        self._moved_into.clear()
         return moved
 
     def _put_away(self, found: _Ready, *, refused: bool, now: datetime) -> bool:
@@ -254,6 +259,7 @@ class FolderConnector:
             ):
                 return True
             files.move_without_overwriting(found.path, folder, inode=found.look.inode)
+            self._moved_into.add(folder)
         except (FileNotFoundError, files.Replaced):
             # Taken away or replaced by somebody else: the bytes read are ours already, the new ones come next.
             return True

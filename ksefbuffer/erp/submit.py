@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,6 +14,7 @@ from ksefbuffer.invoice.identifiers import business_key, sha256_hex
 from ksefbuffer.invoice.precheck import CheckContext, Report, check
 from ksefbuffer.queue import deliveries, documents
 from ksefbuffer.queue.db import Database
+from ksefbuffer.queue.deliveries import NewArrival
 from ksefbuffer.queue.documents import Clash, Document, NewDocument
 from ksefbuffer.queue.states import Event, State
 
@@ -77,16 +79,27 @@ def submit_all(database: Database, offers: Sequence[Offer], context: CheckContex
         return [_store_one(database, offer, context, actor=actor) for offer in offers]
 
 
-def _check(
-    database: Database, offers: Sequence[Offer], context: CheckContext
-) -> list[tuple[Offer, str, Report | None]]:
-    """The slow part, outside any transaction: hashes, and reports where one is needed."""
+@dataclass(frozen=True)
+class _Checked:
+    """An offer with its hash, and the report where one was needed."""
+
+    offer: Offer
+    sha256: str
+    report: Report | None
+
+    @property
+    def key(self) -> str | None:
+        return business_key_of(self.report) if self.report else None
+
+
+def _check(database: Database, offers: Sequence[Offer], context: CheckContext) -> list[_Checked]:
+    """The slow part, outside any transaction."""
     hashes = [sha256_hex(offer.content) for offer in offers]
     with database.reading() as tx:
-        known = {sha256: documents.by_sha256(tx, sha256) for sha256 in hashes}
-    checked: list[tuple[Offer, str, Report | None]] = []
+        known = documents.by_sha256s(tx, hashes)
+    checked: list[_Checked] = []
     for offer, sha256 in zip(offers, hashes, strict=True):
-        found = known[sha256]
+        found = known.get(sha256)
         report = None
         if found is None or _only_we_refused(found):
             options = offer.options
@@ -94,28 +107,72 @@ def _check(
                 offer.content,
                 replace(context, offline=options.offline, correction=options.corrects_sha256 is not None),
             )
-        checked.append((offer, sha256, report))
+        checked.append(_Checked(offer, sha256, report))
     return checked
 
 
-def _store_checked(
-    database: Database, checked: Sequence[tuple[Offer, str, Report | None]], *, at: datetime, actor: str
-) -> list[Submission]:
-    submissions: list[Submission] = []
+def _store_checked(database: Database, checked: Sequence[_Checked], *, at: datetime, actor: str) -> list[Submission]:
     with database.transaction() as tx:
-        for offer, sha256, report in checked:
-            known = documents.by_sha256(tx, sha256)
-            if known is None:
-                if report is None:
-                    raise Clash("Dokument zniknął z bazy w trakcie przyjmowania.")
-                document = _store(tx, offer, sha256, report, at=at, actor=actor)
-            elif report is not None and _only_we_refused(known):
-                document = _reconsider(tx, known, offer.options, report, at=at, actor=actor)
-            else:
-                document = known
-            _arrive(tx, document, offer.source, offer.options, at=at)
-            submissions.append(Submission(document, known is not None))
-    return submissions
+        stored = _store_plain(tx, checked, at=at, actor=actor)
+        return [stored.get(one.sha256) or _store_other(tx, one, at=at, actor=actor) for one in checked]
+
+
+def _store_plain(tx: Any, checked: Sequence[_Checked], *, at: datetime, actor: str) -> dict[str, Submission]:
+    """The ordinary case in bulk: bytes, number and name that nobody has, here or in the database. By hash."""
+    if not checked:
+        return {}
+    connector = checked[0].offer.source.connector
+    hashes = Counter(one.sha256 for one in checked)
+    keys = Counter(one.key for one in checked if one.key)
+    names = Counter(one.offer.source.answer_name for one in checked)
+    known = documents.by_sha256s(tx, list(hashes))
+    held = documents.numbers_held(tx, list(keys))
+    taken = deliveries.names_taken(tx, connector, list(names))
+    plain = [
+        one
+        for one in checked
+        if one.report is not None
+        and hashes[one.sha256] == 1
+        and one.sha256 not in known
+        and (one.key is None or (keys[one.key] == 1 and one.key not in held))
+        and names[one.offer.source.answer_name] == 1
+        and one.offer.source.answer_name not in taken
+    ]
+    if not plain:
+        return {}
+    found = documents.insert_all(tx, [_new_document(one, _own_errors(one)) for one in plain], at=at, actor=actor)
+    deliveries.arrive_all(
+        tx,
+        [
+            NewArrival(
+                document=document.id,
+                connector=connector,
+                place=one.offer.source.place,
+                answer_name=one.offer.source.answer_name,
+                reference=one.offer.options.reference,
+                callback_url=one.offer.options.callback_url,
+            )
+            for one, document in zip(plain, found, strict=True)
+        ],
+        at=at,
+    )
+    return {document.sha256: Submission(document, known=False) for document in found}
+
+
+def _store_other(tx: Any, one: _Checked, *, at: datetime, actor: str) -> Submission:
+    """One offer that meets something already there: the same bytes, the same number, the same name."""
+    known = documents.by_sha256(tx, one.sha256)
+    if known is None:
+        if one.report is None:
+            raise Clash("Dokument zniknął z bazy w trakcie przyjmowania.")
+        errors = [*_own_errors(one), *_number_conflict(tx, one.report, one.key, except_id=None)]
+        document = documents.insert_document(tx, _new_document(one, errors), at=at, actor=actor)
+    elif one.report is not None and _only_we_refused(known):
+        document = _reconsider(tx, known, one, at=at, actor=actor)
+    else:
+        document = known
+    _arrive(tx, document, one.offer.source, one.offer.options, at=at)
+    return Submission(document, known is not None)
 
 
 def _store_one(database: Database, offer: Offer, context: CheckContext, *, actor: str) -> Submission:
@@ -142,9 +199,11 @@ def submit_too_large(
     """Records a file too large to be an invoice: its facts, not its bytes, which stay in the rejected folder."""
     with database.transaction() as tx:
         known = documents.by_sha256(tx, sha256)
-        document = known or documents.insert_document(
-            tx, NewDocument(sha256, size, None, errors=[finding.as_dict()]), at=now, actor=actor, note=finding.code
-        )
+        if known is None:
+            new = NewDocument(sha256, size, None, errors=[finding.as_dict()])
+            document = documents.insert_document(tx, new, at=now, actor=actor)
+        else:
+            document = known
         _arrive(tx, document, source, options, at=now)
         return Submission(document, known is not None)
 
@@ -170,7 +229,10 @@ def retry(database: Database, document_id: str, context: CheckContext, *, actor:
             tx, document, Event.RETRY, at=context.now, actor=actor, note="ponowienie na życzenie"
         )
         if report is not None:
-            errors = _blocking(tx, report, business_key_of(report), except_id=document.id)
+            errors = [
+                *report.errors,
+                *_number_conflict(tx, report, business_key_of(report), except_id=document.id),
+            ]
             if errors:
                 document = documents.apply(
                     tx, document, Event.REFUSE, at=context.now, actor=actor, note=_codes(errors), errors=_dicts(errors)
@@ -192,37 +254,33 @@ def business_key_of(report: Report) -> str | None:
     return business_key(header.seller_nip, header.invoice_type, header.invoice_number)
 
 
-def _store(tx: Any, offer: Offer, sha256: str, report: Report, *, at: datetime, actor: str) -> Document:
-    header, options = report.header, offer.options
-    key = business_key_of(report)
-    errors = _blocking(tx, report, key, except_id=None)
-    if options.complaint:
-        errors.append(_bad_options(options.complaint))
-    new = NewDocument(
-        sha256=sha256,
-        size=len(offer.content),
-        content=offer.content,
+def _new_document(one: _Checked, errors: Sequence[Finding]) -> NewDocument:
+    assert one.report is not None
+    header, options = one.report.header, one.offer.options
+    return NewDocument(
+        sha256=one.sha256,
+        size=len(one.offer.content),
+        content=one.offer.content,
         form=header.form.system_code if header.form else None,
         invoice_number=header.invoice_number,
         invoice_type=header.invoice_type,
         issue_date=header.issue_date,
         seller_nip=header.seller_nip,
-        business_key=key,
+        business_key=one.key,
         corrects=[{"number": c.number, "ksef_number": c.ksef_number} for c in header.corrected],
         urgent=options.urgent,
         offline=options.offline,
         corrects_sha256=options.corrects_sha256,
         errors=_dicts(errors),
-        warnings=_dicts(report.warnings),
+        warnings=_dicts(one.report.warnings),
     )
-    return documents.insert_document(tx, new, at=at, actor=actor, note=_codes(errors))
 
 
-def _reconsider(tx: Any, known: Document, options: Options, report: Report, *, at: datetime, actor: str) -> Document:
+def _reconsider(tx: Any, known: Document, one: _Checked, *, at: datetime, actor: str) -> Document:
     """The same bytes again, refused before by us alone: they get a second hearing."""
-    errors = _blocking(tx, report, business_key_of(report), except_id=known.id)
-    if options.complaint:
-        errors.append(_bad_options(options.complaint))
+    assert one.report is not None
+    options = one.offer.options
+    errors = [*_own_errors(one), *_number_conflict(tx, one.report, one.key, except_id=known.id)]
     if errors:
         if _dicts(errors) != known.errors:
             documents.change(tx, known.id, errors=_dicts(errors), updated_at=at)
@@ -237,7 +295,7 @@ def _reconsider(tx: Any, known: Document, options: Options, report: Report, *, a
         urgent=options.urgent,
         offline=options.offline,
         corrects_sha256=options.corrects_sha256,
-        warnings=_dicts(report.warnings),
+        warnings=_dicts(one.report.warnings),
     )
 
 
@@ -245,13 +303,19 @@ def _only_we_refused(document: Document) -> bool:
     return document.state is State.ERROR and not document.judged_by_ksef
 
 
-def _blocking(tx: Any, report: Report, key: str | None, *, except_id: int | None) -> list[Finding]:
-    """The report's errors and the one that only the database knows: the number is taken (D05)."""
-    errors = list(report.errors)
+def _own_errors(one: _Checked) -> list[Finding]:
+    """What is wrong with the offer itself: the report's errors, and options nobody could follow."""
+    assert one.report is not None
+    complaint = one.offer.options.complaint
+    return [*one.report.errors, *([_bad_options(complaint)] if complaint else [])]
+
+
+def _number_conflict(tx: Any, report: Report, key: str | None, *, except_id: int | None) -> list[Finding]:
+    """What only the database knows: the number is taken (D05)."""
     holder = documents.holder_of_number(tx, key) if key else None
-    if holder is not None and holder.id != except_id:
-        errors.append(number_taken(report.header.invoice_number, report.header.invoice_type, holder))
-    return errors
+    if holder is None or holder.id == except_id:
+        return []
+    return [number_taken(report.header.invoice_number, report.header.invoice_type, holder)]
 
 
 def number_taken(invoice_number: str | None, invoice_type: str | None, holder: Document) -> Finding:

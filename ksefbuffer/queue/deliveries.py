@@ -6,7 +6,8 @@ counts the facts to tell, ``told`` those already told. At least once, to idempot
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -101,6 +102,33 @@ def arrive(
     row_id = tx.execute(insert(arrivals).values(**values).returning(arrivals.c.id)).scalar_one()
     tx.execute(insert(deliveries).values(arrival=row_id, wanted=1, told=0, due_at=at))
     return Arrival(id=row_id, **values)
+
+
+@dataclass(frozen=True)
+class NewArrival:
+    """A first arrival under a free name."""
+
+    document: int
+    connector: str
+    place: str
+    answer_name: str
+    reference: str | None
+    callback_url: str | None
+
+
+def names_taken(tx: Connection, connector: str, answer_names: Sequence[str]) -> set[str]:
+    """Which of these names some arrival holds."""
+    query = select(arrivals.c.answer_name).where(
+        arrivals.c.connector == connector, arrivals.c.answer_name.in_(answer_names)
+    )
+    return {str(name) for name in tx.execute(query).scalars()}
+
+
+def arrive_all(tx: Connection, new: Sequence[NewArrival], *, at: datetime) -> None:
+    """Records first arrivals of new documents under names nobody holds, and makes their answers due."""
+    tx.execute(insert(arrivals), [{**asdict(one), "arrived_at": at} for one in new])
+    ids = tx.execute(select(arrivals.c.id).where(arrivals.c.document.in_([one.document for one in new]))).scalars()
+    tx.execute(insert(deliveries), [{"arrival": row_id, "wanted": 1, "told": 0, "due_at": at} for row_id in ids])
 
 
 def _claim_name(tx: Connection, connector: str, answer_name: str, *, at: datetime, fallback: str | None = None) -> str:

@@ -112,48 +112,65 @@ def new_document_id(now: datetime) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def insert_document(tx: Connection, new: NewDocument, *, at: datetime, actor: str, note: str = "") -> Document:
-    """Stores a document: into ``error`` when it carries errors, else into ``queued``.
+def insert_all(tx: Connection, new: Sequence[NewDocument], *, at: datetime, actor: str) -> list[Document]:
+    """Stores documents, each into ``error`` when it carries errors, else into ``queued``; returns them in order.
 
     Raises Clash when the same bytes, or the same number in a state that holds it, came in meanwhile; the transaction
     is then good for nothing but undoing.
     """
-    refused = bool(new.errors)
-    state = State.ERROR if refused else State.QUEUED
-    what = Event.TURNED_AWAY if refused else Event.ACCEPTED
-    statement = (
-        insert(documents)
-        .values(
-            document_id=new_document_id(at),
-            sha256=new.sha256,
-            size=new.size,
-            content=new.content,
-            form=new.form,
-            invoice_number=new.invoice_number,
-            invoice_type=new.invoice_type,
-            issue_date=new.issue_date,
-            seller_nip=new.seller_nip,
-            business_key=new.business_key,
-            corrects=list(new.corrects),
-            state=str(state),
-            urgent=new.urgent,
-            offline=new.offline,
-            corrects_sha256=new.corrects_sha256,
-            errors=list(new.errors),
-            warnings=list(new.warnings),
-            received_at=at,
-            updated_at=at,
-        )
-        .returning(documents.c.id)
-    )
     try:
-        row_id = tx.execute(statement).scalar_one()
+        tx.execute(insert(documents), [_row(one, at) for one in new])
     except IntegrityError as error:
         raise Clash("Taki dokument właśnie przyjęto.") from error
-    _write_event(tx, row_id, at, what, None, state, actor, note)
-    document = get(tx, row_id)
-    log_after_commit(tx, log, "document=%s →%s event=%s actor=%s", document.document_id, state, what, actor)
-    return document
+    stored = by_sha256s(tx, [one.sha256 for one in new])
+    found = [stored[one.sha256] for one in new]
+    tx.execute(
+        insert(events),
+        [
+            {
+                "document": document.id,
+                "at": at,
+                "event": str(Event.TURNED_AWAY if document.errors else Event.ACCEPTED),
+                "from_state": None,
+                "to_state": str(document.state),
+                "actor": actor,
+                "note": ", ".join(dict.fromkeys(str(error["code"]) for error in document.errors)),
+            }
+            for document in found
+        ],
+    )
+    for document in found:
+        log_after_commit(tx, log, "document=%s →%s actor=%s", document.document_id, document.state, actor)
+    return found
+
+
+def insert_document(tx: Connection, new: NewDocument, *, at: datetime, actor: str) -> Document:
+    """Stores one document, as ``insert_all``."""
+    return insert_all(tx, [new], at=at, actor=actor)[0]
+
+
+def _row(new: NewDocument, at: datetime) -> dict[str, Any]:
+    return {
+        "document_id": new_document_id(at),
+        "sha256": new.sha256,
+        "size": new.size,
+        "content": new.content,
+        "form": new.form,
+        "invoice_number": new.invoice_number,
+        "invoice_type": new.invoice_type,
+        "issue_date": new.issue_date,
+        "seller_nip": new.seller_nip,
+        "business_key": new.business_key,
+        "corrects": list(new.corrects),
+        "state": str(State.ERROR if new.errors else State.QUEUED),
+        "urgent": new.urgent,
+        "offline": new.offline,
+        "corrects_sha256": new.corrects_sha256,
+        "errors": list(new.errors),
+        "warnings": list(new.warnings),
+        "received_at": at,
+        "updated_at": at,
+    }
 
 
 def get(tx: Connection, row_id: int) -> Document:
@@ -185,6 +202,12 @@ def by_sha256(tx: Connection, sha256: str) -> Document | None:
     return _document(row) if row else None
 
 
+def by_sha256s(tx: Connection, sha256s: Sequence[str]) -> dict[str, Document]:
+    """The documents known by these hashes, by hash."""
+    rows = tx.execute(_selection.where(documents.c.sha256.in_(sha256s)))
+    return {document.sha256: document for document in map(_document, rows)}
+
+
 def by_ksef_number(tx: Connection, ksef_number: str) -> Document | None:
     row = tx.execute(_selection.where(documents.c.ksef_number == ksef_number)).first()
     return _document(row) if row else None
@@ -198,6 +221,14 @@ def holder_of_number(tx: Connection, business_key: str) -> Document | None:
         )
     ).first()
     return _document(row) if row else None
+
+
+def numbers_held(tx: Connection, business_keys: Sequence[str]) -> set[str]:
+    """Which of these are held now."""
+    query = select(documents.c.business_key).where(
+        documents.c.business_key.in_(business_keys), documents.c.state.in_([str(s) for s in HOLDS_NUMBER])
+    )
+    return {str(key) for key in tx.execute(query).scalars()}
 
 
 def content(tx: Connection, row_id: int) -> bytes | None:
