@@ -158,7 +158,7 @@ class Shop:
     def started(self) -> Buffer:
         """The buffer as after a start of the daemon."""
         ksef = Ksef(
-            base_url=Sandbox.base_url,
+            base_url="http://ksef.sandbox/v2",
             context_nip=self.config.nip,
             login=login_of(self.config, now=self.clock()),
             limiter=Limiter(dict.fromkeys(LIMITS, Limit(NO_LIMIT, NO_LIMIT, NO_LIMIT))),

@@ -34,6 +34,12 @@ _SHA256 = {
     "KodyKrajow_v10-0E.xsd": "48be2a9f181d7ff80f185c62491ba12604c5cacbbe21af8e2aaaf2c585bbd214",
 }
 _XSD = "{http://www.w3.org/2001/XMLSchema}"
+_COMPILING = threading.Lock()
+_ATTEMPTS = 10
+
+# libxml2 makes its built-in types at the first schema, without a lock: two first schemas at once crash the process.
+# Modules are imported one at a time, so this is the place to make a first one.
+etree.XMLSchema(etree.XML('<xsd:schema xmlns:xsd="http://www.w3.org/2001/XMLSchema"/>'))
 # Of several messages about one value, the one that helps most comes first.
 _TELLING = ("enumeration", "maxLength", "minLength", "maxInclusive", "minInclusive", "fractionDigits", "totalDigits")
 
@@ -106,7 +112,8 @@ _GENERAL = "Popraw szablon faktury w ERP według struktury FA(3)."
 def _schema(folder: Path | None) -> _Schema:
     known = _schemas.compiled.get(folder)
     if known is None:
-        known = _schemas.compiled[folder] = _compile(_files(folder))
+        with _COMPILING:
+            known = _schemas.compiled[folder] = _compile(_files(folder))
     return known
 
 
@@ -138,16 +145,21 @@ def _files(folder: Path | None) -> dict[str, bytes]:
 
 
 def _compile(files: dict[str, bytes]) -> _Schema:
+    """Loading asks our resolver for the included files, but lxml takes it away, for the whole process, whenever some
+    thread ends parsing anything; then the loading fails, plainly, and another attempt helps."""
     parser = etree.XMLParser(no_network=True, resolve_entities=False, load_dtd=False)
     parser.resolvers.add(_Folder(files))
-    try:
-        tree = etree.fromstring(files[_MAIN], parser, base_url=_MAIN)
-        names = frozenset(str(element.get("name")) for element in tree.iter(f"{_XSD}element"))
-        return _Schema(etree.XMLSchema(tree), names, _children(tree))
-    except etree.LxmlError as problem:
-        raise ConfigurationFault(
-            "Schematu FA(3) nie da się wczytać.", action="Sprawdź pliki XSD w folderze schematów."
-        ) from problem
+    problem: etree.LxmlError | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            tree = etree.fromstring(files[_MAIN], parser, base_url=_MAIN)
+            names = frozenset(str(element.get("name")) for element in tree.iter(f"{_XSD}element"))
+            return _Schema(etree.XMLSchema(tree), names, _children(tree))
+        except etree.LxmlError as failed:
+            problem = failed
+    raise ConfigurationFault(
+        "Schematu FA(3) nie da się wczytać.", action="Sprawdź pliki XSD w folderze schematów."
+    ) from problem
 
 
 def _children(schema: etree._Element) -> dict[str, tuple[tuple[str, bool], ...]]:

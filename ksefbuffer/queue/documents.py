@@ -323,7 +323,10 @@ def change(tx: Connection, row_id: int, **values: Any) -> None:
 
 
 def waiting(tx: Connection, now: datetime, *, limit: int) -> list[Document]:
-    """Documents that may be sent now, in sending order: urgent first, then the oldest."""
+    """Documents that may be sent now, in sending order: urgent first, then the oldest.
+
+    Those that wait for another document come last, so that many of them never hide the others.
+    """
     query = (
         _selection.where(
             documents.c.state.in_([str(s) for s in WAITING]),
@@ -332,7 +335,10 @@ def waiting(tx: Connection, now: datetime, *, limit: int) -> list[Document]:
         .order_by(documents.c.urgent.desc(), documents.c.id)
         .limit(limit)
     )
-    return [_document(row) for row in tx.execute(query)]
+    free = [_document(row) for row in tx.execute(query.where(documents.c.waits_for.is_(None)))]
+    if len(free) == limit:
+        return free
+    return free + [_document(row) for row in tx.execute(query.where(documents.c.waits_for.is_not(None)))]
 
 
 def next_attempt(tx: Connection) -> datetime | None:

@@ -101,10 +101,10 @@ def parse(content: bytes) -> etree._Element:
         raise Unacceptable(430, f"Niepoprawny dokument XML: wiersz {fault.lineno}.") from None
     if root.xpath("/processing-instruction()|//processing-instruction()"):
         raise Unacceptable(430, "Instrukcje przetwarzania XML są niedozwolone.")
-    # Looked for after parsing, not in the bytes: a character reference such as &#x84; brings the same character.
+    # Looked for in the text (comments too) and after parsing: a reference such as &#x84; brings the same character.
     pieces = [str(piece) for piece in root.itertext()]
     pieces += [str(value) for element in root.iter("*") for value in element.attrib.values()]
-    if _FORBIDDEN.search("".join(pieces)):
+    if _FORBIDDEN.search(text) or _FORBIDDEN.search("".join(pieces)):
         raise Unacceptable(430, "Plik zawiera niedozwolone znaki.")
     return root
 

@@ -43,6 +43,7 @@ _RESENDS_AT_ONCE = 2
 _UNCLEAR_TRIES = 5
 _UPO_COMPLAINT_AFTER = 3
 _UNCERTAIN_SESSION = 500
+_DUPLICATE = 440
 
 
 @dataclass
@@ -319,7 +320,7 @@ class Reconcile:
         with self.database.transaction() as tx:
             match judgement:
                 case Ours():
-                    self._adopt(tx, document, judgement, now)
+                    self._adopt(tx, document, judgement, verdict, now)
                 case Theirs():
                     documents.apply(
                         tx,
@@ -331,7 +332,7 @@ class Reconcile:
                         errors=[_number_reused(document, judgement).as_dict()],
                         judged_by_ksef=True,
                     )
-                case NotThere() if verdict.get("code") != 440:
+                case NotThere() if verdict.get("code") != _DUPLICATE:
                     self._send_anew(
                         tx,
                         document,
@@ -345,8 +346,12 @@ class Reconcile:
         return True
 
     @staticmethod
-    def _adopt(tx: Any, document: Document, ours: Ours, now: datetime) -> None:
-        known_session = ours.session or document.session_reference
+    def _adopt(tx: Any, document: Document, ours: Ours, verdict: dict[str, Any], now: datetime) -> None:
+        # A duplicate was accepted in another session than the one that refused it.
+        session = ours.session or (document.session_reference if verdict.get("code") != _DUPLICATE else None)
+        changes: dict[str, Any] = (
+            {"upo_due_at": now} if session else {"warnings": [*document.warnings, _no_upo().as_dict()]}
+        )
         documents.apply(
             tx,
             document,
@@ -358,7 +363,7 @@ class Reconcile:
             accepted_at=ours.accepted_at or now,
             invoicing_mode=ours.invoicing_mode or None,
             adopted_session=ours.session or None,
-            upo_due_at=now if known_session else None,
+            **changes,
         )
 
     @staticmethod
@@ -408,6 +413,10 @@ class Reconcile:
                 if link
                 else self.ksef.invoice_upo(reference, ksef_number=document.ksef_number)
             )
+        except RateLimited as fault:
+            with self.database.transaction() as tx:
+                documents.change(tx, document.id, upo_due_at=_later(fault, now, 0))
+            return True
         except CallFault as fault:
             self._upo_later(document, fault.message, _later(fault, now, document.upo_attempts), now)
             return True
@@ -451,6 +460,15 @@ def _later(fault: CallFault, now: datetime, tries: int) -> datetime:
     if isinstance(fault, SessionUnusable):
         return growing(now, tries, first_s=2)
     return max(growing(now, tries), now + timedelta(seconds=fault.retry_after_s or 0))
+
+
+def _no_upo() -> Finding:
+    return Finding(
+        code="UPO",
+        source="ksef",
+        message="KSeF ma tę fakturę z sesji, której bufor nie zna, dlatego nie może pobrać UPO.",
+        hint="Pobierz UPO w Aplikacji Podatnika albo z programu, który wysłał fakturę.",
+    )
 
 
 def _as_verdict(row: InvoiceStatus) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ksefbuffer.errors import ConfigurationFault
 from ksefbuffer.invoice import schema
 from ksefbuffer.invoice.findings import Finding, Severity
 from ksefbuffer.invoice.precheck import CheckContext, check
+from ksefbuffer.invoice.reading import read
 from tests.samples import NIP, NOW, Line, invoice, sample_files
 
 CONTEXT = CheckContext(NIP, "test", NOW)
@@ -169,6 +170,35 @@ def test_every_thread_gets_its_own_errors() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_schemas_load_while_other_threads_parse() -> None:
+    """lxml's resolver is lost when another thread ends a parse; without repeated attempts about one load in fifty fails."""
+    files = schema._files(None)
+    faults: list[Exception] = []
+    done = threading.Event()
+
+    def parse() -> None:
+        while not done.is_set():
+            read(invoice())
+
+    def load() -> None:
+        for _ in range(60):
+            try:
+                schema._compile(files)
+            except ConfigurationFault as fault:
+                faults.append(fault)
+
+    parsing = [threading.Thread(target=parse) for _ in range(2)]
+    loading = [threading.Thread(target=load) for _ in range(2)]
+    for thread in [*parsing, *loading]:
+        thread.start()
+    for thread in loading:
+        thread.join()
+    done.set()
+    for thread in parsing:
+        thread.join()
+    assert faults == []
 
 
 def test_a_folder_of_schemas_can_be_named(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def test_every_valid_sample_is_accepted(logged: Client, session: Session, path: 
         (lambda xml: xml.replace(b"FV/1", "FV\u0084/1".encode()), 430, "znaki"),
         (lambda xml: xml.replace(b"FV/1", b"FV&#x9f;/1"), 430, "znaki"),
         (lambda xml: xml.replace(b"FV/1", "FV\U0001ffff/1".encode()), 430, "znaki"),
+        (lambda xml: xml.replace(b"FA (3)", b"FA (3)&#x84;"), 430, "znaki"),
+        (lambda xml: xml.replace(b"<Naglowek>", "<!-- \u0084 --><Naglowek>".encode()), 430, "znaki"),
         (lambda xml: xml.replace(b"<Faktura", b"<!DOCTYPE Faktura><Faktura", 1), 430, "DOCTYPE"),
         (lambda xml: xml.replace(b"2025/06/25/13775", b"2023/06/29/12648"), 450, "Przestrze"),
         (lambda xml: xml.replace(b"FA (3)", b"FA (2)"), 450, "KodFormularza"),

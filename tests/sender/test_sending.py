@@ -203,6 +203,32 @@ def test_a_correction_waits_for_its_original(shop: Shop) -> None:
     assert shop.answer("b")["waits_for"] is None
 
 
+def test_many_waiting_corrections_hide_no_invoice(shop: Shop) -> None:
+    shop.sandbox.faults.add(Fault(operation="sendInvoice", kind="stuck"))
+    original = invoice(number="FV/1/2026", seed=1)
+    shop.drop("a.xml", original)
+    shop.work_for(seconds=2)
+    for number in range(60):
+        shop.drop(f"k{number:02}.xml", correction_of(original, number=f"KOR/{number}/2026"))
+    shop.work_for(seconds=5)
+    shop.drop("zwykla.xml", invoice(number="FV/2/2026", seed=2))
+    shop.work_for(seconds=30)
+    assert shop.answer("zwykla")["status"] == "sent"
+    assert shop.answer("k59")["status"] == "queued"
+
+
+def test_an_invoice_adopted_from_nowhere_says_where_its_upo_is(shop: Shop) -> None:
+    """440 without a word about the original: found by its number, but in no session that we could ask."""
+    content = invoice()
+    number = hand_in_elsewhere(shop, content)
+    shop.sandbox.faults.add(Fault(operation="sendInvoice", kind="invoice_status", code=440))
+    shop.drop("f.xml", content)
+    shop.work()
+    told = shop.answer("f")
+    assert (told["status"], told["ksef_number"], told["upo_file"]) == ("sent", number, None)
+    assert [warning["code"] for warning in told["warnings"]] == ["UPO"]
+
+
 def test_keys_may_change_under_an_open_buffer(shop: Shop) -> None:
     shop.drop("a.xml", invoice(number="FV/1", seed=1))
     shop.work()
