@@ -32,6 +32,8 @@ from ksefbuffer.invoice.identifiers import internal_id_ok, is_nip
 Environment = Literal["sandbox", "test", "demo", "production"]
 
 PREFIX = "KSEFBUFFER_"
+# Read by the command line itself.
+NOT_SETTINGS = (PREFIX + "CONFIG", PREFIX + "LANG")
 SYSTEM_FILE = Path("/etc/ksefbuffer/config.toml")
 
 # FACTS §1.1. DEMO has no Latarnia of its own: clients read production's.
@@ -473,7 +475,7 @@ def _override(raw: dict[str, Any], environ: Mapping[str, str], mistakes: list[st
     known = {loc: _variable(loc) for loc in _known_keys()}
     by_variable = {variable: loc for loc, variable in known.items()}
     for name, value in sorted(environ.items()):
-        if not name.startswith(PREFIX) or name == PREFIX + "CONFIG":
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS:
             continue
         loc = by_variable.get(name)
         if loc is None:

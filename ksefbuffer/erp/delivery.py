@@ -65,7 +65,12 @@ class Deliver:
                 raise BufferFault(f"Źródło „{due.arrival.connector}” jest wyłączone w konfiguracji; odpowiedź czeka.")
             connector.deliver(self._answer(document, due.arrival, upo, held_back, connector))
         except (OSError, BufferFault) as error:
-            self._postpone(due, error, now)
+            self._postpone(due, str(error) if isinstance(error, BufferFault) else f"{error.strerror or error}", now)
+            return True
+        except Exception as error:
+            # A fault nobody foresaw costs this answer a pause, not all the answers behind it.
+            log.exception("answer document=%s cannot be made", due.arrival.document)
+            self._postpone(due, f"błąd programu ({type(error).__name__})", now)
             return True
         with self.database.transaction() as tx:
             deliveries.told(tx, due)
@@ -101,8 +106,7 @@ class Deliver:
             self._pictures[key] = qr.png(link, label)
         return self._pictures[key]
 
-    def _postpone(self, due: Due, error: OSError | BufferFault, now: datetime) -> None:
-        reason = str(error) if isinstance(error, BufferFault) else f"{error.strerror or error}"
+    def _postpone(self, due: Due, reason: str, now: datetime) -> None:
         pause = min(_FIRST_PAUSE * 2 ** min(due.attempts, 10), _LONGEST_PAUSE)
         log.warning("answer document=%s not delivered (attempt %s): %s", due.arrival.document, due.attempts + 1, reason)
         with self.database.transaction() as tx:

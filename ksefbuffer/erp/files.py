@@ -11,6 +11,7 @@ from pathlib import Path
 
 _NAME_MAX = 255  # bytes; ext4, NTFS and SMB agree on it
 TEMPORARY = ".ksefbuffer-"
+ASIDE = ".ksefbuffer+"
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -23,7 +24,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises OSError. Writing the same again is harmless.
     """
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{abs(hash(path.name)):x}.part"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -60,8 +61,11 @@ def move_without_overwriting(source: Path, folder: Path, *, inode: int) -> Path:
 
 
 def _move_across(source: Path, folder: Path, *, inode: int) -> Path:
-    """To another file system: set aside first, so that what is copied is what is removed."""
-    aside = source.parent / f"{TEMPORARY}{os.getpid()}-aside.part"
+    """To another file system: set aside first, so that what is copied is what is removed.
+
+    What is set aside may be a file that nobody has read yet: after a crash ``put_back`` gives it its name again.
+    """
+    aside = source.parent / fitting(ASIDE + source.name, "")
     source.rename(aside)
     if aside.lstat().st_ino != inode:
         _rename_to_free_name(aside, source.parent, source.name)
@@ -172,6 +176,13 @@ def shown(name: str) -> str:
     return "".join(
         c if c.isprintable() and not "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode() for c in name
     )
+
+
+def put_back(folder: Path) -> None:
+    """Gives files that a crash left set aside their names again (a very long one comes back shortened)."""
+    for path in folder.glob(f"{ASIDE}*"):
+        name = path.name.removeprefix(ASIDE)
+        _rename_to_free_name(path, folder, name if name.lower().endswith(".xml") else f"{name}.xml")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -14,7 +14,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ class FolderConnector:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 files.remove_leftovers(folder)
+                files.put_back(folder)
                 if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                     raise PermissionError(13, "brak praw odczytu i zapisu")
             except OSError as error:
@@ -158,7 +159,8 @@ class FolderConnector:
                 raise PassedOver(f"Pominięto {files.shown(name)}: to nie jest zwykły plik.")
             look = Look(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             immovable = self._immovable.get(name)
-            if immovable is not None and immovable[0] == look and now < immovable[1]:
+            # Not by ctime: the attempt to move it has changed that.
+            if immovable is not None and replace(immovable[0], ctime_ns=look.ctime_ns) == look and now < immovable[1]:
                 raise PassedOver(immovable[2], action="Sprawdź prawa i miejsce na dysku; bufor spróbuje znowu sam.")
             if not self._settling.is_quiet(name, look, now):
                 return None
@@ -285,7 +287,10 @@ class FolderConnector:
         stem = files.text_as_name(answer.arrival.answer_name)
         for ending, content in ((".qr1.png", answer.qr1), (".upo.xml", answer.upo)):
             path = self._folders.outbox / files.fitting(stem, ending)
-            if content is not None and not _holds(path, content):
+            if content is None:
+                # Another document may have had this name: its receipt beside this answer would be taken for ours.
+                path.unlink(missing_ok=True)
+            elif not _holds(path, content):
                 files.write_whole(path, content)
         told = {**answer.object, "source": _readable(files.text_as_name(answer.arrival.place))}
         # After what it names, and JSON last of all: whoever sees it may read the rest.

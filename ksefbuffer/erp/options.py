@@ -10,13 +10,16 @@ from typing import Any
 from ksefbuffer.erp.submit import Options
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+# Without control characters and halves of surrogate pairs: neither database stores them all.
+_REFERENCE = re.compile("[^\x00-\x1f\x7f\ud800-\udfff]{0,256}")
+_ADDRESS = re.compile("https?://[^\\s/\x00-\x1f\x7f\ud800-\udfff][^\\s\x00-\x1f\x7f\ud800-\udfff]*")
 
 
 def read_options(content: bytes) -> Options:
     """The sidecar's options; whatever is wrong with them is in ``complaint``, in Polish."""
     try:
         given = json.loads(content.decode("utf-8-sig"))
-    except (UnicodeDecodeError, ValueError):
+    except (ValueError, RecursionError):
         return Options(complaint="plik opcji nie jest poprawnym JSON w UTF-8.")
     if not isinstance(given, dict):
         return Options(complaint="plik opcji musi być obiektem JSON {…}.")
@@ -38,11 +41,11 @@ def options_from(given: Mapping[str, Any]) -> Options:
     if corrects is not None and not (isinstance(corrects, str) and _SHA256.fullmatch(corrects)):
         wrong.append("corrects_sha256 to 64 cyfry szesnastkowe")
     callback = given.get("callback_url")
-    if callback is not None and not (isinstance(callback, str) and re.match(r"https?://[^\s/]+", callback)):
+    if callback is not None and not (isinstance(callback, str) and _ADDRESS.fullmatch(callback)):
         wrong.append("callback_url musi zaczynać się od http:// albo https://")
     reference = given.get("reference")
-    if reference is not None and not (isinstance(reference, str) and len(reference) <= 256):
-        wrong.append("reference to tekst do 256 znaków")
+    if reference is not None and not (isinstance(reference, str) and _REFERENCE.fullmatch(reference)):
+        wrong.append("reference to tekst do 256 znaków, bez znaków sterujących")
     if wrong:
         return Options(complaint="; ".join(wrong) + ".")
     return Options(

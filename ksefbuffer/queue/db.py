@@ -42,7 +42,10 @@ class Database:
     def __init__(self, url: str) -> None:
         try:
             parsed = make_url(url)
-            options: dict[str, Any] = {"pool_pre_ping": True} if parsed.get_backend_name() != "sqlite" else {}
+            # A statement's parameters are invoices: they have no place in an exception's text.
+            options: dict[str, Any] = {"hide_parameters": True}
+            if parsed.get_backend_name() != "sqlite":
+                options["pool_pre_ping"] = True
             if parsed.get_backend_name() == "sqlite" and parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             self.engine: Engine = create_engine(parsed, **options)

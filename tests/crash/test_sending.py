@@ -30,7 +30,7 @@ pytestmark = pytest.mark.crash
 
 LOST = ("lost", "never", "503", "late:1", "late:4", "late:1000")
 # 1 runs every pair; the default keeps the suite to minutes. Odd, so that it drifts over the kinds of boundary.
-PAIR_STRIDE = int(os.environ.get("KSEFBUFFER_CRASH_STRIDE", "13"))
+PAIR_STRIDE = int(os.environ.get("CRASH_STRIDE", "13"))
 
 
 @pytest.fixture(scope="module")

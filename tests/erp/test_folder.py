@@ -42,7 +42,7 @@ ODD_NAMES: dict[str, bytes] = {
     "not UTF-8": "łódź".encode("cp1250") + b".xml",
     "not UTF-8, 255 bytes": b"\xb3" * 251 + b".xml",
     "percent": b"100%25 %zz%.xml",
-    "backslash": rb"..\..\windows.xml",
+    "backslash": rb"w..\..\windows.xml",
     "a drive": b"C:faktura.xml",
     "shell": b"$(reboot);`id`|&*?'\"<>.xml",
     "upper case": b"FAKTURA.XML",
@@ -209,19 +209,24 @@ AS_NOBODY = """
 import os, sys, json
 from datetime import datetime, timedelta, UTC
 from pathlib import Path
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
 from ksefbuffer.erp.folder import FolderConnector, Folders
-from ksefbuffer.invoice.precheck import CheckContext
+from ksefbuffer.invoice.precheck import CheckContext, check
 from ksefbuffer.queue import schema
 from ksefbuffer.queue.db import Database
 root = Path(sys.argv[1])
+now = datetime(2026, 11, 20, 10, 15, tzinfo=UTC)
+# Whatever is loaded late must be loaded while it may be read: this checkout may belong to another user.
+check((root / "inbox" / "tajna.xml").read_bytes(), CheckContext("5265877635", "sandbox", now))
 database = Database(f"sqlite:///{root / 'own' / 'k.db'}")
 schema.upgrade(database)
+database.close()
+for path in (root / "own").iterdir():
+    os.chown(path, 65534, 65534)
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
 folders = Folders(root / "inbox", root / "outbox", root / "processed", root / "rejected")
 connector = FolderConnector(database, folders, settle=timedelta(seconds=1),
                             context=lambda now: CheckContext("5265877635", "sandbox", now))
 connector.prepare()
-now = datetime(2026, 11, 20, 10, 15, tzinfo=UTC)
 def take():
     global now
     connector.take_in(now)
