@@ -161,7 +161,7 @@ class FolderConnector:
             immovable = self._immovable.get(name)
             # Not by ctime: the attempt to move it has changed that.
             if immovable is not None and replace(immovable[0], ctime_ns=look.ctime_ns) == look and now < immovable[1]:
-                raise PassedOver(immovable[2], action="Sprawdź prawa i miejsce na dysku; bufor spróbuje znowu sam.")
+                raise PassedOver(immovable[2], action="Bufor spróbuje znowu sam.")
             if not self._settling.is_quiet(name, look, now):
                 return None
             # O_NONBLOCK: something swapped for a FIFO between the two calls must not hang the intake.
@@ -221,6 +221,21 @@ class FolderConnector:
 
     def _take(self, ready: list[_Ready], now: datetime) -> bool:
         """Stores and puts away; True when the inbox got emptier."""
+        try:
+            return self._store_and_put_away(ready, now)
+        except BufferFault:
+            raise
+        except Exception as fault:
+            if len(ready) > 1:
+                # One of them is to blame; the others must not wait for it.
+                return any([self._take([found], now) for found in ready])
+            (found,) = ready
+            log.exception("file cannot be taken name=%s", files.shown(found.name))
+            reason = f"Pliku {files.shown(found.name)} nie udało się przyjąć: błąd programu ({type(fault).__name__})."
+            self._immovable[found.name] = (found.look, now + _MOVE_AGAIN, reason)
+            return False
+
+    def _store_and_put_away(self, ready: list[_Ready], now: datetime) -> bool:
         context = self._context(now)
         offers = [found for found in ready if found.offer is not None]
         submissions = (
@@ -266,7 +281,9 @@ class FolderConnector:
             # Taken away or replaced by somebody else: the bytes read are ours already, the new ones come next.
             return True
         except OSError as error:
-            reason = f"Przyjęto, ale nie można przenieść do {folder}: {error.strerror}."
+            reason = (
+                f"Przyjęto, ale nie można przenieść do {folder}: {error.strerror}. Sprawdź prawa i miejsce na dysku."
+            )
             self._immovable[found.name] = (found.look, now + _MOVE_AGAIN, reason)
             return False
         if found.sidecar is not None:

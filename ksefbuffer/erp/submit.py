@@ -262,10 +262,10 @@ def _new_document(one: _Checked, errors: Sequence[Finding]) -> NewDocument:
         size=len(one.offer.content),
         content=one.offer.content,
         form=header.form.system_code if header.form else None,
-        invoice_number=header.invoice_number,
-        invoice_type=header.invoice_type,
+        invoice_number=_shortened(header.invoice_number, 256),
+        invoice_type=_shortened(header.invoice_type, 32),
         issue_date=header.issue_date,
-        seller_nip=header.seller_nip,
+        seller_nip=_shortened(header.seller_nip, 16),
         business_key=one.key,
         corrects=[{"number": c.number, "ksef_number": c.ksef_number} for c in header.corrected],
         urgent=options.urgent,
@@ -274,6 +274,11 @@ def _new_document(one: _Checked, errors: Sequence[Finding]) -> NewDocument:
         errors=_dicts(errors),
         warnings=_dicts(one.report.warnings),
     )
+
+
+def _shortened(text: str | None, length: int) -> str | None:
+    """What a refused document says of itself may be longer than any real value, and than its column."""
+    return text if text is None or len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _reconsider(tx: Any, known: Document, one: _Checked, *, at: datetime, actor: str) -> Document:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from lxml import etree
 
 from . import rules, schema
-from .document import Fields, InvoiceHeader, fields_of, form_of, header_of
+from .document import InvoiceHeader, fields_of, form_of, header_of
 from .findings import Finding, Severity
 from .forms import FA2, FA3, FORMS, Form
 from .reading import MAX_ATTRIBUTES, attribute_flood, depth_finding, line_of, local_name, read
@@ -221,6 +221,3 @@ def _shortened(findings: list[Finding]) -> tuple[Finding, ...]:
                 Finding(finding.code, f"…i jeszcze {rest} uwag tego rodzaju.", finding.hint, severity=finding.severity)
             )
     return tuple(kept)
-
-
-__all__ = ["CheckContext", "Fields", "Report", "check", "refusal_of_size"]
