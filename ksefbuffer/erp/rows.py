@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from ksefbuffer.erp.answers import row_values
 from ksefbuffer.erp.delivery import Answer
+from ksefbuffer.erp.files import name_as_text, text_as_name
 from ksefbuffer.erp.options import options_from
 from ksefbuffer.erp.submit import Offer, Source, submit_all
-from ksefbuffer.erp.table import TableConnector
+from ksefbuffer.erp.table import TableConnector, TableInvoice
+from ksefbuffer.errors import BufferFault
 from ksefbuffer.invoice.precheck import CheckContext
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.deliveries import Arrival
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 16
 _TAKEN = {"status": "oczekuje", "status_code": "queued"}
@@ -35,9 +40,16 @@ class RowConnector:
         rows = self.table.claim(_AT_ONCE)
         if not rows:
             return False
-        offers = [
-            Offer(row.content, Source("table", row.row_id, row.row_id), options_from(row.options)) for row in rows
-        ]
+        try:
+            return self._take(rows, now)
+        except BufferFault:
+            raise
+        except Exception:
+            log.exception("rows cannot be taken together; one by one")
+            return any([self._take_one(row, now) for row in rows])
+
+    def _take(self, rows: Sequence[TableInvoice], now: datetime) -> bool:
+        offers = [_offer(row) for row in rows]
         submissions = submit_all(self.database, offers, self.context(now), actor="table")
         marked = [
             self.table.mark(row.row_id, {**_TAKEN, "document_id": submission.document.document_id})
@@ -46,10 +58,30 @@ class RowConnector:
         # Rows that will not be marked (a trigger of the ERP's) must not keep this duty spinning.
         return any(marked)
 
+    def _take_one(self, row: TableInvoice, now: datetime) -> bool:
+        try:
+            return self._take([row], now)
+        except BufferFault:
+            raise
+        except Exception as fault:
+            # Nobody foresaw it: the row stays new, and the others must not wait for it.
+            log.error("row=%s cannot be taken (%s)", name_as_text(row.row_id), type(fault).__name__)  # noqa: TRY400
+            return False
+
     def deliver(self, answer: Answer) -> None:
-        """Writes an arrival's answer into its row; a row that is gone is the ERP's own decision."""
-        self.table.write_back(answer.arrival.answer_name, row_values(answer.object, answer.upo))
+        """Writes an arrival's answer into its row; a row that is gone is the ERP's own decision.
+
+        A document whose row has since been given another invoice has nowhere to be told; it is in ``queue list``.
+        """
+        if answer.arrival.answer_name == answer.arrival.place:
+            self.table.write_back(text_as_name(answer.arrival.place), row_values(answer.object, answer.upo))
 
     @staticmethod
     def upo_name(arrival: Arrival) -> str:
         return f"{arrival.answer_name}.upo.xml"
+
+
+def _offer(row: TableInvoice) -> Offer:
+    # As text that either database stores, whatever the ERP's key holds.
+    key = name_as_text(row.row_id)
+    return Offer(row.content, Source("table", key, key), options_from(row.options))

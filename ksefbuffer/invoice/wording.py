@@ -157,7 +157,7 @@ def _shape_hint(name: str, value: str, english: str) -> str:
     written = _AMOUNT_PATTERN.search(english)
     places = _PLACES.get(kind) or (written[1] if written else "")
     if places or kind == "decimal":
-        limit = f"najwyżej {places} miejsc po kropce" if places else "cyfry i kropka"
+        limit = f"po kropce najwyżej {_digits(int(places))}" if places else "cyfry i kropka"
         comma = " Zamiast przecinka użyj kropki." if "," in value else ""
         return f"Liczba: {limit}, bez odstępów, bez zer na początku i bez znaku +.{comma}"
     if kind in _INTEGERS:
@@ -165,6 +165,10 @@ def _shape_hint(name: str, value: str, english: str) -> str:
     if name.startswith("NrKSeF"):
         return "Numer KSeF ma 35 znaków: NIP-RRRRMMDD-XXXXXXXXXXXX-XX, wielkie litery."
     return _SHAPES.get(name, "Popraw tę wartość w ERP zgodnie z opisem pola w strukturze FA(3).")
+
+
+def _digits(count: int) -> str:
+    return f"{count} {'cyfra' if count == 1 else 'cyfry' if count < 5 else 'cyfr'}"
 
 
 _TYPE = re.compile(r"type '(?:\{[^}]*\}|xs:)?(\w+)'")
