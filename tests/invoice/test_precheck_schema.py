@@ -69,7 +69,7 @@ def test_the_hint_says_how_to_write_it() -> None:
     assert "RRRR-MM-DD" in hint("<P_1>2026-11-20", "<P_1>20.11.2026")
     assert "10 cyfr" in hint("<NIP>5265877635", "<NIP>PL5265877635")
     assert "P_6" in hint("<P_6>2026-11-20</P_6>", "<P_6x>FV</P_6x>")
-    assert "8 miejsc" in hint("<P_9A>", "<P_9A>+")
+    assert "8 cyfr" in hint("<P_9A>", "<P_9A>+")
     assert "liczbę całkowitą" in hint("<NrWierszaFa>1", "<NrWierszaFa>1a")
     assert "Dozwolone: 1, 2." in hint("<P_18>2", "<P_18>3")
 
