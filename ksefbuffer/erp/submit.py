@@ -151,6 +151,7 @@ def _store_plain(tx: Any, checked: Sequence[_Checked], *, at: datetime, actor: s
                 answer_name=one.offer.source.answer_name,
                 reference=one.offer.options.reference,
                 callback_url=one.offer.options.callback_url,
+                urgent=one.offer.options.urgent,
             )
             for one, document in zip(plain, found, strict=True)
         ],
@@ -271,6 +272,7 @@ def _new_document(one: _Checked, errors: Sequence[Finding]) -> NewDocument:
         urgent=options.urgent,
         offline=options.offline,
         corrects_sha256=options.corrects_sha256,
+        attachment=header.has_attachment,
         errors=_dicts(errors),
         warnings=_dicts(one.report.warnings),
     )
@@ -367,4 +369,5 @@ def _arrive(tx: Any, document: Document, source: Source, options: Options, *, at
         reference=options.reference,
         callback_url=options.callback_url,
         at=at,
+        urgent=document.urgent,
     )

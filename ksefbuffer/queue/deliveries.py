@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from ksefbuffer.queue.models import arrivals, deliveries, documents
 from ksefbuffer.queue.states import State
@@ -65,6 +65,7 @@ def arrive(
     reference: str | None,
     callback_url: str | None,
     at: datetime,
+    urgent: bool = False,
 ) -> Arrival:
     """Records an arrival and makes its answer due.
 
@@ -100,7 +101,7 @@ def arrive(
         "arrived_at": at,
     }
     row_id = tx.execute(insert(arrivals).values(**values).returning(arrivals.c.id)).scalar_one()
-    tx.execute(insert(deliveries).values(arrival=row_id, wanted=1, told=0, due_at=at))
+    tx.execute(insert(deliveries).values(arrival=row_id, wanted=1, told=0, due_at=at, urgent=urgent))
     return Arrival(id=row_id, **values)
 
 
@@ -114,6 +115,7 @@ class NewArrival:
     answer_name: str
     reference: str | None
     callback_url: str | None
+    urgent: bool = False
 
 
 def names_taken(tx: Connection, connector: str, answer_names: Sequence[str]) -> set[str]:
@@ -126,9 +128,14 @@ def names_taken(tx: Connection, connector: str, answer_names: Sequence[str]) -> 
 
 def arrive_all(tx: Connection, new: Sequence[NewArrival], *, at: datetime) -> None:
     """Records first arrivals of new documents under names nobody holds, and makes their answers due."""
-    tx.execute(insert(arrivals), [{**asdict(one), "arrived_at": at} for one in new])
-    ids = tx.execute(select(arrivals.c.id).where(arrivals.c.document.in_([one.document for one in new]))).scalars()
-    tx.execute(insert(deliveries), [{"arrival": row_id, "wanted": 1, "told": 0, "due_at": at} for row_id in ids])
+    urgent = {one.document: one.urgent for one in new}
+    rows = [{key: value for key, value in asdict(one).items() if key != "urgent"} | {"arrived_at": at} for one in new]
+    tx.execute(insert(arrivals), rows)
+    found = tx.execute(select(arrivals.c.id, arrivals.c.document).where(arrivals.c.document.in_(list(urgent))))
+    tx.execute(
+        insert(deliveries),
+        [{"arrival": row.id, "wanted": 1, "told": 0, "due_at": at, "urgent": urgent[row.document]} for row in found],
+    )
 
 
 def _claim_name(tx: Connection, connector: str, answer_name: str, *, at: datetime, fallback: str | None = None) -> str:
@@ -177,6 +184,15 @@ def want(tx: Connection, document: int, at: datetime) -> None:
     )
 
 
+def want_all(tx: Connection, chosen: Select[int], at: datetime) -> None:
+    """Makes the answers of many documents due; ``chosen`` selects their keys."""
+    tx.execute(
+        update(deliveries)
+        .where(deliveries.c.arrival.in_(select(arrivals.c.id).where(arrivals.c.document.in_(chosen))))
+        .values(wanted=deliveries.c.wanted + 1, due_at=at)
+    )
+
+
 def want_for_queued(tx: Connection, at: datetime) -> None:
     """Makes the answers of all queued documents due: something now holds all of them back."""
     queued = (
@@ -209,7 +225,7 @@ def due(tx: Connection, now: datetime, connector: str | None = None) -> Due | No
         )
         .join(arrivals, deliveries.c.arrival == arrivals.c.id)
         .where(deliveries.c.told < deliveries.c.wanted, deliveries.c.due_at <= now)
-        .order_by(deliveries.c.due_at, deliveries.c.id)
+        .order_by(deliveries.c.urgent.desc(), deliveries.c.due_at, deliveries.c.id)
         .limit(1)
     )
     if connector is not None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, literal, not_, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from ksefbuffer.errors import NoSuchThing, NotAllowedNow
 from ksefbuffer.queue import deliveries
 from ksefbuffer.queue.db import log_after_commit
-from ksefbuffer.queue.models import arrivals, documents, events, sessions
+from ksefbuffer.queue.models import UtcTime, arrivals, documents, events, sessions
 from ksefbuffer.queue.states import HOLDS_NUMBER, WAITING, Event, State, after
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class NewDocument:
     urgent: bool = False
     offline: bool = False
     corrects_sha256: str | None = None
+    attachment: bool = False
     errors: Sequence[dict[str, Any]] = ()
     warnings: Sequence[dict[str, Any]] = ()
 
@@ -78,6 +79,8 @@ class Document:
     verdict: dict[str, Any] | None
     attempts: int
     resends: int
+    attachment: bool
+    batch_failures: int
     next_attempt_at: datetime | None
     next_poll_at: datetime | None
     polls: int
@@ -166,6 +169,7 @@ def _row(new: NewDocument, at: datetime) -> dict[str, Any]:
         "urgent": new.urgent,
         "offline": new.offline,
         "corrects_sha256": new.corrects_sha256,
+        "attachment": new.attachment,
         "errors": list(new.errors),
         "warnings": list(new.warnings),
         "received_at": at,
@@ -299,6 +303,100 @@ def _cleared(to_state: State) -> dict[str, Any]:
     return cleared
 
 
+_AT_ONCE = 500
+
+
+def apply_all(
+    tx: Connection,
+    row_ids: Sequence[int],
+    from_states: Sequence[State],
+    event: Event,
+    *,
+    at: datetime,
+    actor: str,
+    note: str = "",
+    **changes: Any,
+) -> int:
+    """Moves many documents the same way, as ``apply``; those in other states are left. Returns how many moved."""
+    (to_state,) = {after(state, event) for state in from_states}
+    if to_state is None:
+        raise NotAllowedNow(f"Zdarzenie {event} nie jest dozwolone w stanach {', '.join(from_states)}.")
+    values = {"state": str(to_state), "updated_at": at, "waits_for": None, **_cleared(to_state), **changes}
+    moved = 0
+    for start in range(0, len(row_ids), _AT_ONCE):
+        chosen = and_(
+            documents.c.id.in_(row_ids[start : start + _AT_ONCE]),
+            documents.c.state.in_([str(state) for state in from_states]),
+        )
+        logged = select(
+            documents.c.id,
+            literal(at, UtcTime),
+            literal(str(event)),
+            documents.c.state,
+            literal(str(to_state)),
+            literal(actor),
+            literal(note),
+        ).where(chosen)
+        columns = ["document", "at", "event", "from_state", "to_state", "actor", "note"]
+        tx.execute(insert(events).from_select(columns, logged))
+        deliveries.want_all(tx, select(documents.c.id).where(chosen), at)
+        moved += tx.execute(update(documents).where(chosen).values(**values)).rowcount
+    log_after_commit(tx, log, "documents=%s →%s event=%s actor=%s", moved, to_state, event, actor)
+    return moved
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """KSeF's acceptance of one document."""
+
+    id: int
+    ksef_number: str
+    accepted_at: datetime
+    invoicing_mode: str | None
+    invoice_reference: str
+
+
+def number_all(tx: Connection, accepted: Sequence[Numbered], *, at: datetime) -> None:
+    """Many documents in ``processing`` got their numbers; each gets its own row in the log."""
+    for one in accepted:
+        changed = tx.execute(
+            update(documents)
+            .where(documents.c.id == one.id, documents.c.state == str(State.PROCESSING))
+            .values(
+                state=str(State.SENT),
+                updated_at=at,
+                waits_for=None,
+                **_cleared(State.SENT),
+                ksef_number=one.ksef_number,
+                accepted_at=one.accepted_at,
+                invoicing_mode=one.invoicing_mode,
+                upo_due_at=at,
+                invoice_reference=one.invoice_reference,
+            )
+        )
+        if changed.rowcount != 1:
+            raise NotAllowedNow("Dokument zmienił stan w międzyczasie.")
+    tx.execute(
+        insert(events),
+        [
+            {
+                "document": one.id,
+                "at": at,
+                "event": str(Event.NUMBER),
+                "from_state": str(State.PROCESSING),
+                "to_state": str(State.SENT),
+                "actor": "ksef",
+                "note": one.ksef_number,
+            }
+            for one in accepted
+        ],
+    )
+    for start in range(0, len(accepted), _AT_ONCE):
+        ids = [one.id for one in accepted[start : start + _AT_ONCE]]
+        deliveries.want_all(tx, select(documents.c.id).where(documents.c.id.in_(ids)), at)
+    log_after_commit(tx, log, "documents=%s processing→sent event=%s actor=ksef", len(accepted), Event.NUMBER)
+
+
 def note_wait(tx: Connection, document: Document, waits_for: str | None, *, at: datetime) -> None:
     """Says what a queued document waits for; not a move, so no event."""
     if document.waits_for == waits_for:
@@ -322,19 +420,81 @@ def change(tx: Connection, row_id: int, **values: Any) -> None:
     tx.execute(update(documents).where(documents.c.id == row_id).values(**values))
 
 
-def waiting(tx: Connection, now: datetime, *, limit: int) -> list[Document]:
-    """Documents that may be sent now, in sending order: urgent first, then the oldest.
+# Batches that failed as a whole before a document is sent singly: it may be the one that breaks them.
+BATCH_TRIES = 2
+
+
+def _waits(now: datetime) -> ColumnElement[bool]:
+    return and_(
+        documents.c.state.in_([str(s) for s in WAITING]),
+        or_(documents.c.state == str(State.QUEUED), documents.c.next_attempt_at <= now),
+    )
+
+
+def _for_batches() -> ColumnElement[bool]:
+    """What may go in a batch: no urgent ones, no technical corrections, none that wait for another document."""
+    return and_(
+        documents.c.urgent.is_(False),
+        documents.c.corrects_sha256.is_(None),
+        documents.c.waits_for.is_(None),
+        or_(documents.c.batch_failures < BATCH_TRIES, documents.c.attachment.is_(True)),
+    )
+
+
+@dataclass(frozen=True)
+class Heap:
+    """Waiting documents that may share a batch; ``size`` in bytes, ``first_issue`` the earliest issue date."""
+
+    form: str
+    offline: bool
+    count: int
+    size: int
+    oldest: datetime
+    attachments: int
+
+
+def heaps(tx: Connection, now: datetime) -> list[Heap]:
+    """What waits, by what a batch must not mix: form, and offline or not."""
+    attachments = func.sum(case((documents.c.attachment.is_(True), 1), else_=0))
+    query = (
+        select(
+            documents.c.form,
+            documents.c.offline,
+            func.count(),
+            func.sum(documents.c.size),
+            func.min(documents.c.received_at),
+            attachments,
+        )
+        .where(_waits(now), _for_batches())
+        .group_by(documents.c.form, documents.c.offline)
+    )
+    return [Heap(*row) for row in tx.execute(query)]
+
+
+def for_batch(tx: Connection, now: datetime, *, form: str, offline: bool, limit: int) -> list[Document]:
+    """The oldest documents of a heap."""
+    query = (
+        _selection.where(_waits(now), _for_batches(), documents.c.form == form, documents.c.offline.is_(offline))
+        .order_by(documents.c.id)
+        .limit(limit)
+    )
+    return [_document(row) for row in tx.execute(query)]
+
+
+def waiting(tx: Connection, now: datetime, *, limit: int, singly_only: bool = False) -> list[Document]:
+    """Documents that may be sent singly now, in sending order: urgent first, then the oldest.
+
+    With ``singly_only`` what a batch will take is left to it; attachments always are.
 
     Those that wait for another document come last, so that many of them never hide the others.
     """
     query = (
-        _selection.where(
-            documents.c.state.in_([str(s) for s in WAITING]),
-            or_(documents.c.state == str(State.QUEUED), documents.c.next_attempt_at <= now),
-        )
+        _selection.where(_waits(now), documents.c.attachment.is_(False) | documents.c.corrects_sha256.is_not(None))
         .order_by(documents.c.urgent.desc(), documents.c.id)
         .limit(limit)
     )
+    if singly_only:
+        query = query.where(not_(_for_batches()))
     free = [_document(row) for row in tx.execute(query.where(documents.c.waits_for.is_(None)))]
     if len(free) == limit:
         return free
@@ -366,6 +526,7 @@ def to_poll(tx: Connection, now: datetime, *, limit: int = 500) -> list[Document
             documents.c.verdict.is_(None),
             documents.c.invoice_reference.is_not(None),
             sessions.c.state == "open",
+            sessions.c.kind == "online",
         )
         .order_by(documents.c.next_poll_at)
         .limit(limit)
@@ -373,13 +534,14 @@ def to_poll(tx: Connection, now: datetime, *, limit: int = 500) -> list[Document
     return [_document(row) for row in tx.execute(query)]
 
 
-def to_weigh(tx: Connection, now: datetime) -> Document | None:
+def to_weigh(tx: Connection, now: datetime, kind: str) -> Document | None:
     """A document whose verdict (440, 500, 550) still needs to be weighed now."""
     row = tx.execute(
         _selection.where(
             documents.c.state == str(State.PROCESSING),
             documents.c.verdict.is_not(None),
             documents.c.next_poll_at <= now,
+            sessions.c.kind == kind,
         )
         .order_by(documents.c.next_poll_at)
         .limit(1)
@@ -387,23 +549,33 @@ def to_weigh(tx: Connection, now: datetime) -> Document | None:
     return _document(row) if row else None
 
 
-def lacking_upo(tx: Connection, now: datetime) -> Document | None:
-    """A sent document whose UPO is to be fetched now."""
-    row = tx.execute(_selection.where(documents.c.upo_due_at <= now).order_by(documents.c.upo_due_at).limit(1)).first()
+def lacking_upo(tx: Connection, now: datetime, kind: str) -> Document | None:
+    """A sent document of such a session ("online", "batch") whose UPO is to be fetched now."""
+    row = tx.execute(
+        _selection.where(documents.c.upo_due_at <= now, sessions.c.kind == kind)
+        .order_by(documents.c.upo_due_at)
+        .limit(1)
+    ).first()
     return _document(row) if row else None
 
 
-def next_poll(tx: Connection) -> datetime | None:
-    """When the next status or UPO is to be asked for."""
+def next_poll(tx: Connection, kind: str | None = None) -> datetime | None:
+    """When the next status or UPO is to be asked for, in sessions of a kind or in all."""
+    of_kind = true() if kind is None else sessions.c.kind == kind
     polls = tx.execute(
         select(func.min(documents.c.next_poll_at))
         .select_from(documents.join(sessions, documents.c.session_id == sessions.c.id))
         .where(
             documents.c.state == str(State.PROCESSING),
             or_(documents.c.verdict.is_not(None), sessions.c.state == "open"),
+            of_kind,
         )
     ).scalar_one()
-    upos = tx.execute(select(func.min(documents.c.upo_due_at))).scalar_one()
+    upos = tx.execute(
+        select(func.min(documents.c.upo_due_at))
+        .select_from(documents.join(sessions, documents.c.session_id == sessions.c.id))
+        .where(documents.c.upo_due_at.is_not(None), of_kind)
+    ).scalar_one()
     return min((due for due in (polls, upos) if due is not None), default=None)
 
 

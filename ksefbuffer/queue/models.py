@@ -86,7 +86,9 @@ sessions = Table(
     metadata,
     Column("id", Key, primary_key=True),
     Column("reference", String(64), unique=True),
+    Column("kind", String(8), nullable=False, server_default="online"),
     Column("form", String(16), nullable=False),
+    Column("offline", Boolean, nullable=False, server_default=text("false")),
     Column("state", String(8), nullable=False),
     Column("opened_at", UtcTime, nullable=False),
     Column("valid_until", UtcTime),
@@ -99,6 +101,7 @@ sessions = Table(
     Column("status_code", Integer),
     Column("note", Text),
     CheckConstraint(_among("state", ("opening", "open", "closing", "done")), name="state"),
+    CheckConstraint(_among("kind", ("online", "batch")), name="kind"),
     CheckConstraint("state IN ('opening', 'done') OR reference IS NOT NULL", name="reference"),
     Index(
         "ix_sessions_unfinished",
@@ -143,6 +146,8 @@ documents = Table(
     Column("verdict", JSON(none_as_null=True)),  # KSeF's word that still needs to be weighed (440, 500, 550)
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("resends", Integer, nullable=False, server_default="0"),
+    Column("attachment", Boolean, nullable=False, server_default=text("false")),
+    Column("batch_failures", Integer, nullable=False, server_default="0"),
     Column("next_attempt_at", UtcTime),
     Column("next_poll_at", UtcTime),
     Column("polls", Integer, nullable=False, server_default="0"),
@@ -216,8 +221,15 @@ deliveries = Table(
     Column("due_at", UtcTime, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
+    Column("urgent", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("told <= wanted", name="not_ahead"),
-    Index("ix_deliveries_due", "due_at", sqlite_where=text("told < wanted"), postgresql_where=text("told < wanted")),
+    Index(
+        "ix_deliveries_due",
+        "urgent",
+        "due_at",
+        sqlite_where=text("told < wanted"),
+        postgresql_where=text("told < wanted"),
+    ),
 )
 
 # The append-only log: every move of a document is one row here, written in the same commit.
@@ -246,6 +258,17 @@ pauses = Table(
     Column("code", String(32), nullable=False),
     Column("message", Text, nullable=False),
     Column("action", Text, nullable=False),
+)
+
+# Every limited call to KSeF of the last hour, written before the call: a restart forgets none (FACTS §6).
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("grp", String(64), nullable=False),
+    Column("blocked_until", UtcTime),  # KSeF's own 429
+    Index("ix_calls_at", "at"),
 )
 
 # Small facts the processes tell each other (last contact with KSeF, files the intake passes over).

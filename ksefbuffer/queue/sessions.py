@@ -18,11 +18,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Session:
-    """``state``: opening → open → closing → done; ``sends`` counts the invoices handed in."""
+    """``state``: opening → open → closing → done; ``sends`` counts the invoices handed in; ``kind``: "online" or "batch".
+
+    A batch is "open" while its parts are uploaded; its close is what hands it in.
+    """
 
     id: int
     reference: str | None
+    kind: str
     form: str
+    offline: bool
     state: str
     opened_at: datetime
     valid_until: datetime | None
@@ -40,10 +45,10 @@ def _session(row: Any) -> Session:
     return Session(**row._mapping)
 
 
-def begin(tx: Connection, form: str, *, at: datetime) -> int:
+def begin(tx: Connection, form: str, *, at: datetime, kind: str = "online", offline: bool = False) -> int:
     return int(
         tx.execute(
-            insert(sessions).values(form=form, state="opening", opened_at=at, last_used_at=at).returning(sessions.c.id)
+            insert(sessions).values(kind=kind, offline=offline, form=form, state="opening", opened_at=at, last_used_at=at).returning(sessions.c.id)
         ).scalar_one()
     )
 
@@ -58,10 +63,10 @@ def opened(tx: Connection, session_id: int, reference: str, valid_until: datetim
 
 
 def abandon(tx: Connection, session_id: int, note: str) -> None:
-    """An opening that brought no reference: nothing was sent into it."""
+    """Nothing was sent into it: it brought no reference, or it is a batch that was never closed."""
     tx.execute(
         update(sessions)
-        .where(sessions.c.id == session_id, sessions.c.state == "opening")
+        .where(sessions.c.id == session_id, sessions.c.state.in_(["opening", "open"]))
         .values(state="done", note=note)
     )
 
@@ -105,26 +110,28 @@ def get(tx: Connection, session_id: int) -> Session:
     return _session(tx.execute(select(sessions).where(sessions.c.id == session_id)).one())
 
 
-def unfinished(tx: Connection, *states: str) -> list[Session]:
+def unfinished(tx: Connection, *states: str, kind: str | None = None) -> list[Session]:
     query = select(sessions).where(sessions.c.state.in_(states)).order_by(sessions.c.id)
+    if kind is not None:
+        query = query.where(sessions.c.kind == kind)
     return [_session(row) for row in tx.execute(query)]
 
 
-def to_close(tx: Connection, now: datetime) -> Session | None:
+def to_close(tx: Connection, now: datetime, kind: str) -> Session | None:
     """A closing session that is to be looked at now."""
     row = tx.execute(
         select(sessions)
-        .where(sessions.c.state == "closing", sessions.c.next_look_at <= now)
+        .where(sessions.c.state == "closing", sessions.c.kind == kind, sessions.c.next_look_at <= now)
         .order_by(sessions.c.next_look_at)
         .limit(1)
     ).first()
     return _session(row) if row else None
 
 
-def next_look(tx: Connection) -> datetime | None:
+def next_look(tx: Connection, kind: str) -> datetime | None:
     """When the next closing session is to be looked at."""
     due: datetime | None = tx.execute(
-        select(func.min(sessions.c.next_look_at)).where(sessions.c.state == "closing")
+        select(func.min(sessions.c.next_look_at)).where(sessions.c.state == "closing", sessions.c.kind == kind)
     ).scalar_one()
     return due
 

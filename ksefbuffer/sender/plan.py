@@ -1,5 +1,7 @@
 """What to do next with waiting documents and open sessions. Pure: rows in, one decision out.
 
+Two planners share the facts: ``plan`` sends singly, ``plan_batch`` hands in what singles would be too slow for.
+
 Interactive sessions: one session serves many invoices of a form; it is closed when idle, when full, or well before its
 12 hours end. Source: FACTS §4.1.
 """
@@ -8,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 INVOICES_IN_SESSION = 10_000
 # An invoice sent in a session's last moments could meet a session that KSeF has just closed itself.
@@ -85,6 +88,71 @@ def plan(
         return Rest(min(ends, default=None))
     session_id = next((session.id for session in opened if session.form == candidate.form), None)
     return Open(candidate.form, candidate.id) if session_id is None else Send(candidate.id, session_id)
+
+
+BATCH_AT_MOST = 10_000
+# Two lanes: ordinary documents leave this share of every limit to urgent ones and to questions about them.
+ORDINARY_SHARE = 0.85
+_WARSAW = ZoneInfo("Europe/Warsaw")
+
+
+@dataclass(frozen=True)
+class Heap:
+    """Waiting documents that may share a batch. ``single_s``: how long the limits would hold them up, sent singly."""
+
+    form: str
+    offline: bool
+    count: int
+    attachments: int
+    oldest: datetime
+    single_s: float
+
+
+@dataclass(frozen=True)
+class HandIn:
+    """Hand in the oldest ``count`` of a heap as one batch."""
+
+    form: str
+    offline: bool
+    count: int
+
+
+def plan_batch(
+    heaps: Sequence[Heap], now: datetime, *, batch_from: int, batch_s: float, paused_until: datetime | None
+) -> HandIn | Rest:
+    """Which heap goes as a batch now. ``batch_s``: what a batch of that size has lately taken, opening to numbers.
+
+    A batch is worth it when singles would take longer than the batch; from ``batch_from`` documents on (0: never),
+    or from any number when the singles would not be through before Polish midnight, since an invoice dated today and
+    sent tomorrow becomes an offline one (FACTS §10); attachments go in batches only. The oldest heap goes first.
+    """
+    worth = [heap for heap in heaps if _worth_a_batch(heap, now, batch_from=batch_from, batch_s=batch_s)]
+    if not worth:
+        return Rest(None)
+    if paused_until is not None and paused_until > now:
+        return Rest(paused_until)
+    heap = min(worth, key=lambda heap: heap.oldest)
+    return HandIn(heap.form, heap.offline, min(heap.count, BATCH_AT_MOST))
+
+
+def batch_takes(heaps: Sequence[Heap], now: datetime, *, batch_from: int, batch_s: float) -> bool:
+    """Whether ordinary documents are left to a batch, so that singles do not spend the limits beside it."""
+    return any(_worth_a_batch(heap, now, batch_from=batch_from, batch_s=batch_s) for heap in heaps)
+
+
+def _worth_a_batch(heap: Heap, now: datetime, *, batch_from: int, batch_s: float) -> bool:
+    if heap.attachments:
+        return True
+    if batch_from == 0 or heap.single_s <= batch_s:
+        return False
+    return heap.count >= batch_from or heap.single_s >= seconds_to_midnight(now) > batch_s
+
+
+def seconds_to_midnight(now: datetime) -> float:
+    """Until the day ends in Poland."""
+    local = now.astimezone(_WARSAW)
+    midnight = datetime.combine(local.date() + timedelta(days=1), time(), _WARSAW)
+    return (midnight - now).total_seconds()
 
 
 def _why_close(session: Opened, now: datetime, idle: timedelta, *, needed: bool) -> str | None:
