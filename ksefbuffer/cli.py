@@ -592,7 +592,7 @@ def _object(config: Config, tx: Any, document: Document) -> dict[str, Any]:
         arrival,
         held_back=pauses.active(tx, _now()),
         upo_file=f"{shown(name)}.upo.xml" if document.has_upo else None,
-        verification_url=verification_url(document, config.ksef.qr_url),
+        verification_url=verification_url(document, config.ksef.qr_url) if document.ksef_number else None,
     )
     whole["source"] = shown(text_as_name(arrival.place)) if arrival else ""
     return whole

@@ -74,6 +74,10 @@ class Deliver:
             return True
         with self.database.transaction() as tx:
             deliveries.told(tx, due)
+        if document.state is State.PROCESSING:
+            link = verification_url(document, self.qr_url)
+            if link is not None:
+                qr.prepare(link)
         return True
 
     def _answer(
@@ -89,7 +93,7 @@ class Deliver:
             document,
             arrival,
             upo_file=connector.upo_name(arrival) if upo else None,
-            verification_url=link,
+            verification_url=link if document.ksef_number else None,
             held_back=held_back,
         )
         picture = None
@@ -114,8 +118,8 @@ class Deliver:
 
 
 def verification_url(document: Document, qr_url: str) -> str | None:
-    """KOD I's link once the number is known. Source: FACTS §11."""
-    if document.ksef_number is None or document.issue_date is None or document.seller_nip is None:
+    """KOD I's link; it does not need the KSeF number, but is told only with it. Source: FACTS §11."""
+    if document.issue_date is None or document.seller_nip is None:
         return None
     return qr.verification_url(qr_url, document.seller_nip, document.issue_date, document.sha256)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from base64 import urlsafe_b64encode
 from datetime import date
+from functools import lru_cache
 from io import BytesIO
 from xml.sax.saxutils import escape
 
@@ -76,8 +77,14 @@ def svg(url: str, label: str) -> bytes:
     ).encode()
 
 
+def prepare(url: str) -> None:
+    """Does the slow part of a link's pictures beforehand, while KSeF still works on the invoice."""
+    _matrix(url)
+
+
+@lru_cache(maxsize=512)
 def _matrix(url: str) -> list[list[bool]]:
-    """The modules with their quiet zone; True is dark."""
+    """The modules with their quiet zone; True is dark. Choosing the mask is what costs."""
     # No boost: the version, and with it the printed size, then depends on the link's length alone.
     code = segno.make_qr(url, error="m", boost_error=False)
     return [[bool(module) for module in row] for row in code.matrix_iter(border=BORDER_MODULES)]

@@ -29,8 +29,8 @@ class Pace:
         self.expected_s = min(max(self.expected_s * factor, SHORTEST_S), LONGEST_FIRST_S)
 
     def next_poll(self, now: datetime, polls: int) -> datetime:
-        """After the ``polls``-th question in vain (from 1)."""
-        pause = timedelta(seconds=max(self.expected_s / 2, 0.1) * GROWTH ** min(polls - 1, 30))
+        """After the ``polls``-th question in vain (from 1): soon after one that just missed, then ever later."""
+        pause = timedelta(seconds=max(self.expected_s / 8, SHORTEST_S) * GROWTH ** min(polls - 1, 30))
         return now + min(pause, LONGEST)
 
 
