@@ -33,6 +33,8 @@ from ksefbuffer.queue import deliveries, facts, schema
 from ksefbuffer.queue.db import Database, StorageFault
 from ksefbuffer.sdnotify import notify
 from ksefbuffer.sender.dispatch import Dispatch
+from ksefbuffer.sender.handin import BatchSender
+from ksefbuffer.sender.memory import RememberedLimiter
 from ksefbuffer.sender.pace import Pace
 from ksefbuffer.sender.reconcile import Reconcile
 
@@ -64,6 +66,8 @@ class Buffer:
     ksef: Ksef
     dispatch: Dispatch
     reconcile: Reconcile
+    batches: BatchSender
+    settle_batches: Reconcile
     deliver: Deliver
     clock: Clock
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -131,7 +135,7 @@ def assemble(
 ) -> Buffer:
     """Joins the parts. Makes no call and starts nothing. Raises ConfigurationFault, CredentialFault."""
     database = database or Database(config.database.url)
-    limiter = limiter or Limiter()
+    limiter = limiter or RememberedLimiter(database)
     ksef = ksef or Ksef(
         base_url=config.ksef.base_url,
         context_nip=config.nip,
@@ -162,14 +166,18 @@ def assemble(
         connectors["table"] = rows
     pace = Pace()
     idle = timedelta(seconds=config.sending.session_idle_seconds)
+    branch = config.auth.internal_id or config.nip
+    batches = BatchSender(database, ksef, clock, limiter, pace, config.data_dir / "batches", config.sending.batch_from)
     return Buffer(
         config=config,
         database=database,
         folder=folder,
         rows=rows,
         ksef=ksef,
-        dispatch=Dispatch(database, ksef, clock, idle, pace, limiter),
-        reconcile=Reconcile(database, ksef, clock, pace, context=config.auth.internal_id or config.nip),
+        dispatch=Dispatch(database, ksef, clock, idle, pace, limiter, batches.leaves_singles_alone),
+        reconcile=Reconcile(database, ksef, clock, pace, context=branch),
+        batches=batches,
+        settle_batches=Reconcile(database, ksef, clock, pace, context=branch, kind="batch"),
         deliver=Deliver(database, connectors, config.ksef.qr_url),
         clock=clock,
         environ=environ or {},
@@ -184,7 +192,10 @@ def prepare(buffer: Buffer) -> None:
     with buffer.database.transaction() as tx:
         schema.bind(tx, buffer.config.nip, buffer.config.environment, at=buffer.clock())
     buffer.folder.prepare()
+    if isinstance(buffer.dispatch.limiter, RememberedLimiter):
+        buffer.dispatch.limiter.recall(buffer.clock())
     buffer.dispatch.recover()
+    buffer.batches.recover()
 
 
 class Duty:
@@ -262,16 +273,22 @@ class Worker:
         dispatch = Duty("dispatch", buffer.dispatch.step, next_due=lambda: buffer.dispatch.next_due, clock=clock)
         reconcile = Duty("reconcile", buffer.reconcile.step, next_due=lambda: buffer.reconcile.next_due, clock=clock)
         answers = Duty("deliver", lambda: deliver.step(clock()), next_due=due_delivery, clock=clock)
-        intake.wakes = (dispatch, answers)
+        batch = Duty("batch", buffer.batches.step, next_due=lambda: buffer.batches.next_due, clock=clock)
+        settle = Duty(
+            "settle", buffer.settle_batches.step, next_due=lambda: buffer.settle_batches.next_due, clock=clock
+        )
+        intake.wakes = (dispatch, batch, answers)
         dispatch.wakes = (reconcile, answers)
+        batch.wakes = (settle, answers)
         reconcile.wakes = (answers, dispatch)
-        self.duties = [intake, dispatch, reconcile, answers]
+        settle.wakes = (answers, batch, dispatch)
+        self.duties = [intake, dispatch, batch, reconcile, settle, answers]
         self._intake = intake
         self._told: dict[str, str] = {}
         self._table_state: dict[str, object] = {}
         if buffer.rows is not None:
             table = Duty("table", self._take_rows, next_due=lambda: None, clock=clock)
-            table.wakes = (dispatch, answers)
+            table.wakes = (dispatch, batch, answers)
             self.duties.append(table)
             self._table: Duty | None = table
         else:

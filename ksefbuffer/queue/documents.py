@@ -227,6 +227,37 @@ def holder_of_number(tx: Connection, business_key: str) -> Document | None:
     return _document(row) if row else None
 
 
+def contents(tx: Connection, row_ids: Sequence[int]) -> dict[int, bytes]:
+    """The bytes of documents that have them, by key."""
+    query = select(documents.c.id, documents.c.content).where(
+        documents.c.id.in_(row_ids), documents.c.content.is_not(None)
+    )
+    return {row.id: row.content for row in tx.execute(query)}
+
+
+def keys_in_session(tx: Connection, session_id: int) -> list[int]:
+    """Keys of a session's documents that have no verdict yet."""
+    query = select(documents.c.id).where(
+        documents.c.state == str(State.PROCESSING), documents.c.session_id == session_id, documents.c.verdict.is_(None)
+    )
+    return list(tx.execute(query).scalars())
+
+
+def one_more_attempt() -> ColumnElement[int]:
+    """For ``apply_all``: the count of attempts goes up by one."""
+    return documents.c.attempts + 1
+
+
+def one_less_attempt() -> ColumnElement[int]:
+    """For ``apply_all``: an attempt that never reached KSeF is not counted."""
+    return documents.c.attempts - 1
+
+
+def one_more_batch_failure() -> ColumnElement[int]:
+    """For ``apply_all``: a batch with the document in it failed as a whole."""
+    return documents.c.batch_failures + 1
+
+
 def numbers_held(tx: Connection, business_keys: Sequence[str]) -> set[str]:
     """Which of these are held now."""
     query = select(documents.c.business_key).where(
@@ -557,6 +588,14 @@ def lacking_upo(tx: Connection, now: datetime, kind: str) -> Document | None:
         .limit(1)
     ).first()
     return _document(row) if row else None
+
+
+def lacking_upos(tx: Connection, session_id: int | None) -> list[tuple[int, str]]:
+    """Key and hash of a session's sent documents whose UPO is still to be fetched."""
+    query = select(documents.c.id, documents.c.sha256).where(
+        documents.c.session_id == session_id, documents.c.upo_due_at.is_not(None)
+    )
+    return [(row.id, row.sha256) for row in tx.execute(query)]
 
 
 def next_poll(tx: Connection, kind: str | None = None) -> datetime | None:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Session:
-    """``state``: opening → open → closing → done; ``sends`` counts the invoices handed in; ``kind``: "online" or "batch".
+    """``kind``: "online" or "batch"; ``state``: opening → open → closing → done; ``sends`` counts the invoices.
 
     A batch is "open" while its parts are uploaded; its close is what hands it in.
     """
@@ -46,11 +46,9 @@ def _session(row: Any) -> Session:
 
 
 def begin(tx: Connection, form: str, *, at: datetime, kind: str = "online", offline: bool = False) -> int:
-    return int(
-        tx.execute(
-            insert(sessions).values(kind=kind, offline=offline, form=form, state="opening", opened_at=at, last_used_at=at).returning(sessions.c.id)
-        ).scalar_one()
-    )
+    """A session about to be opened; returns its key."""
+    row = {"kind": kind, "offline": offline, "form": form, "state": "opening", "opened_at": at, "last_used_at": at}
+    return int(tx.execute(insert(sessions).values(**row).returning(sessions.c.id)).scalar_one())
 
 
 def opened(tx: Connection, session_id: int, reference: str, valid_until: datetime, *, at: datetime) -> None:
@@ -73,6 +71,11 @@ def abandon(tx: Connection, session_id: int, note: str) -> None:
 
 def used(tx: Connection, session_id: int, *, at: datetime) -> None:
     tx.execute(update(sessions).where(sessions.c.id == session_id).values(last_used_at=at, sends=sessions.c.sends + 1))
+
+
+def sent(tx: Connection, session_id: int, count: int) -> None:
+    """How many invoices a batch holds."""
+    tx.execute(update(sessions).where(sessions.c.id == session_id).values(sends=count))
 
 
 def stop_using(tx: Connection, session_id: int, *, at: datetime, note: str) -> None:

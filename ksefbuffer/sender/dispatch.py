@@ -25,6 +25,8 @@ from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.documents import Document
 from ksefbuffer.queue.states import Event, State
 from ksefbuffer.sender import trouble
+from ksefbuffer.sender.handin import waits_for_original
+from ksefbuffer.sender.memory import RememberedLimiter
 from ksefbuffer.sender.pace import Pace
 from ksefbuffer.sender.plan import Candidate, Close, Decision, Open, Opened, Rest, Send, plan
 
@@ -46,6 +48,7 @@ class Dispatch:
     idle: timedelta
     pace: Pace
     limiter: Limiter
+    leaves_to_batch: Callable[[datetime], bool] = field(default=lambda now: False)
     _open: dict[int, OpenSession] = field(default_factory=dict, repr=False)
     _contact_noted: datetime | None = None
     _limits_read: datetime | None = None
@@ -55,13 +58,13 @@ class Dispatch:
         """At start: sessions of the process before us are closed and reconciled like any other; their keys died."""
         now = self.clock()
         with self.database.transaction() as tx:
-            for session in sessions.unfinished(tx, "opening"):
+            for session in sessions.unfinished(tx, "opening", kind="online"):
                 for document in documents.in_session(tx, session.id):
                     documents.apply(
                         tx, document, Event.NOT_AT_KSEF, at=now, actor="recovery", note="sesja nie powstała"
                     )
                 sessions.abandon(tx, session.id, "opening when the process ended")
-            for session in sessions.unfinished(tx, "open"):
+            for session in sessions.unfinished(tx, "open", kind="online"):
                 sessions.stop_using(tx, session.id, at=now, note="left open by the process before")
 
     def step(self) -> bool:
@@ -89,12 +92,13 @@ class Dispatch:
         self._open.clear()
 
     def _decide(self, now: datetime) -> tuple[Decision, dict[int, Document]]:
+        singly_only = self.leaves_to_batch(now)
         with self.database.reading() as tx:
-            waiting = documents.waiting(tx, now, limit=_LOOK_AHEAD)
+            waiting = documents.waiting(tx, now, limit=_LOOK_AHEAD, singly_only=singly_only)
             held = documents.originals_in_the_way(tx, waiting)
             opened = [
                 Opened(s.id, s.form, s.sends, s.last_used_at, s.valid_until or now, usable=s.id in self._open)
-                for s in sessions.unfinished(tx, "open")
+                for s in sessions.unfinished(tx, "open", kind="online")
             ]
             paused = pauses.active(tx, now)
             expired = pauses.expired_limits(tx, now)
@@ -116,10 +120,7 @@ class Dispatch:
             original = held.get(document.id)
             waits_for = None
             if original is not None:
-                waits_for = (
-                    "korekta czeka na numer KSeF faktury korygowanej "
-                    f"{original.invoice_number} ({original.document_id})"
-                )
+                waits_for = waits_for_original(original)
             if document.waits_for != waits_for:
                 changed.append((document, waits_for))
         if changed:
@@ -150,11 +151,14 @@ class Dispatch:
         if self._limits_read is not None and now - self._limits_read < _LIMITS_READ_EVERY:
             return
         try:
-            self.limiter.adopt(self.ksef.rate_limits())
+            limits = self.ksef.rate_limits()
         except CallFault as fault:
             log.info("limits not read, the published ones hold: %s", fault.message)
             return
         self._limits_read = now
+        self.limiter.adopt(limits)
+        if isinstance(self.limiter, RememberedLimiter):
+            self.limiter.remember_figures(limits, now)
 
     def _send(self, document: Document, session_id: int, now: datetime) -> None:
         with self.database.transaction() as tx:

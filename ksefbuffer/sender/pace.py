@@ -16,9 +16,10 @@ GROWTH = 1.6
 
 @dataclass
 class Pace:
-    """``expected_s``: how long KSeF has lately taken from a send to a verdict."""
+    """``expected_s``: how long KSeF has lately taken from a send to a verdict; ``batch_s``: a batch, opening to end."""
 
     expected_s: float = 0.3
+    batch_s: float = 10.0
 
     def first_poll(self, handed_at: datetime) -> datetime:
         return handed_at + timedelta(seconds=self.expected_s)
@@ -27,6 +28,10 @@ class Pace:
         """``polls`` questions were in vain before the verdict came: too early when any, perhaps too late when none."""
         factor = 0.85 if polls == 0 else 1.15
         self.expected_s = min(max(self.expected_s * factor, SHORTEST_S), LONGEST_FIRST_S)
+
+    def learn_batch(self, seconds: float) -> None:
+        """A batch took so long; halfway towards it, so that one stuck batch does not end batching."""
+        self.batch_s = min((self.batch_s + seconds) / 2, 120.0)
 
     def next_poll(self, now: datetime, polls: int) -> datetime:
         """After the ``polls``-th question in vain (from 1): soon after one that just missed, then ever later."""

@@ -21,9 +21,9 @@ from ksefbuffer.ksef.statuses import Verdict, hint_for, invoice_verdict, session
 from ksefbuffer.ksef.upo import check_upo
 from ksefbuffer.queue import documents, pauses, sessions
 from ksefbuffer.queue.db import Database
-from ksefbuffer.queue.documents import Document
+from ksefbuffer.queue.documents import Document, Numbered
 from ksefbuffer.queue.sessions import Session
-from ksefbuffer.queue.states import Event
+from ksefbuffer.queue.states import Event, State
 from ksefbuffer.sender import trouble
 from ksefbuffer.sender.adjudicate import NotThere, Ours, Theirs, Unclear, adjudicate
 from ksefbuffer.sender.pace import Pace, growing
@@ -40,6 +40,8 @@ _ASK_SESSION_EVERY = 6  # statuses in vain: the session itself may have broken (
 _CLOSE_TRIES = 3  # then its status is asked all the same: a close whose answer was lost did happen
 _UNKNOWN_FOR = timedelta(minutes=10)
 _RESENDS_AT_ONCE = 2
+_AT_ONCE = 500  # documents a commit
+_LIST_AGAIN = timedelta(minutes=10)
 _UNCLEAR_TRIES = 5
 _UPO_COMPLAINT_AFTER = 3
 _UNCERTAIN_SESSION = 500
@@ -48,23 +50,34 @@ _DUPLICATE = 440
 
 @dataclass
 class Reconcile:
-    """One thread calls ``step``. ``context`` is our NIP, or the branch's internal id."""
+    """One thread calls ``step``. ``context`` is our NIP, or the branch's internal id; ``kind`` the sessions it settles.
+
+    Batches have a Reconcile of their own: settling 10,000 invoices must not keep a till's single one waiting.
+    """
 
     database: Database
     ksef: Ksef
     clock: Callable[[], datetime]
     pace: Pace
     context: str
+    kind: str = "online"
     _links: dict[int, str] = field(default_factory=dict, repr=False)
+    _listed: dict[str, datetime] = field(default_factory=dict)
     next_due: datetime | None = None
 
     def step(self) -> bool:
         """One question to KSeF and what follows from it. True when there may be more at once."""
         now = self.clock()
-        if self._settle_session(now) or self._poll(now) or self._weigh(now) or self._fetch_upo(now):
+        if (
+            self._settle_session(now)
+            or (self.kind == "online" and self._poll(now))
+            or self._weigh(now)
+            or self._fetch_upo(now)
+        ):
             return True
         with self.database.reading() as tx:
-            due = [moment for moment in (sessions.next_look(tx), documents.next_poll(tx)) if moment is not None]
+            dues = (sessions.next_look(tx, self.kind), documents.next_poll(tx, self.kind))
+            due = [moment for moment in dues if moment is not None]
         self.next_due = min(due, default=None)
         return False
 
@@ -72,7 +85,7 @@ class Reconcile:
 
     def _settle_session(self, now: datetime) -> bool:
         with self.database.reading() as tx:
-            session = sessions.to_close(tx, now)
+            session = sessions.to_close(tx, now, self.kind)
             unjudged = session is not None and sessions.has_unjudged(tx, session.id)
         if session is None:
             return False
@@ -91,7 +104,10 @@ class Reconcile:
     def _close(self, session: Session, now: datetime) -> bool:
         assert session.reference is not None
         try:
-            self.ksef.close_session(session.reference)
+            if self.kind == "batch":
+                self.ksef.close_batch(session.reference)
+            else:
+                self.ksef.close_session(session.reference)
         except RateLimited:
             raise
         except CallFault:
@@ -113,23 +129,27 @@ class Reconcile:
         rows = {row.sha256_hex: row for row in self.ksef.invoices(session.reference)}
         with self.database.reading() as tx:
             unjudged = documents.in_session(tx, session.id)
-        for document in unjudged:
-            row = rows.get(document.sha256)
-            if row is not None:
-                self._hear(document, row, now)
-            elif final:
-                with self.database.transaction() as tx:
-                    documents.apply(
-                        tx,
-                        document,
-                        Event.NOT_AT_KSEF,
-                        at=now,
-                        actor=ACTOR,
-                        note=f"nie ma jej w zamkniętej sesji {session.reference} (stan {status.code})",
-                    )
+        present = [(document, rows[document.sha256]) for document in unjudged if document.sha256 in rows]
+        self._hear_many(present, now)
+        absent = [document.id for document in unjudged if document.sha256 not in rows]
+        if final and absent:
+            broken = {"batch_failures": documents.one_more_batch_failure()} if self.kind == "batch" else {}
+            with self.database.transaction() as tx:
+                documents.apply_all(
+                    tx,
+                    absent,
+                    [State.PROCESSING],
+                    Event.NOT_AT_KSEF,
+                    at=now,
+                    actor=ACTOR,
+                    note=f"nie ma jej w zamkniętej sesji {session.reference} (stan {status.code})",
+                    **broken,
+                )
         if final and status.code not in (200, 440, 445):
             # A broken session says nothing of the invoices, but opening the next at once would break it likewise.
             self._hold_back_after(status.code, status.description, now)
+        if final and self.kind == "batch" and status.code == 200:
+            self.pace.learn_batch((now - session.opened_at).total_seconds())
         with self.database.transaction() as tx:
             if final and not sessions.has_unjudged(tx, session.id):
                 sessions.done(tx, session.id, status_code=status.code)
@@ -225,6 +245,24 @@ class Reconcile:
                 tx, document.id, polls=document.polls + 1, next_poll_at=self.pace.next_poll(now, document.polls + 1)
             )
 
+    def _hear_many(self, present: list[tuple[Document, InvoiceStatus]], now: datetime) -> None:
+        """A listing's words: the accepted in bulk, the others one by one."""
+        plain = [(d, r) for d, r in present if invoice_verdict(r.code) is Verdict.ACCEPTED and r.ksef_number]
+        for start in range(0, len(plain), _AT_ONCE):
+            some = plain[start : start + _AT_ONCE]
+            numbered = [
+                Numbered(d.id, r.ksef_number, r.accepted_at or now, r.invoicing_mode or None, r.reference)
+                for d, r in some
+            ]
+            with self.database.transaction() as tx:
+                documents.number_all(tx, numbered, at=now)
+                pauses.over(tx, trouble.SCOPE)
+            self._links.update({d.id: r.upo_link for d, r in some if r.upo_link})
+        heard = {document.id for document, _ in plain}
+        for document, row in present:
+            if document.id not in heard:
+                self._hear(document, row, now)
+
     def _hear(self, document: Document, row: InvoiceStatus, now: datetime) -> None:
         """KSeF's word on one document becomes its state, in one commit."""
         verdict = invoice_verdict(row.code)
@@ -304,7 +342,7 @@ class Reconcile:
 
     def _weigh(self, now: datetime) -> bool:
         with self.database.reading() as tx:
-            document = documents.to_weigh(tx, now)
+            document = documents.to_weigh(tx, now, self.kind)
         if document is None:
             return False
         verdict = document.verdict or {}
@@ -401,13 +439,13 @@ class Reconcile:
 
     def _fetch_upo(self, now: datetime) -> bool:
         with self.database.reading() as tx:
-            document = documents.lacking_upo(tx, now)
+            document = documents.lacking_upo(tx, now, self.kind)
         if document is None:
             return False
         assert document.ksef_number is not None
-        link = self._links.pop(document.id, "")
         reference = document.session_reference or ""
         try:
+            link = self._links.pop(document.id, "") or self._link_from_listing(document, reference, now)
             upo = (
                 self.ksef.upo_by_link(link)
                 if link
@@ -438,6 +476,18 @@ class Reconcile:
             documents.tell(tx, document.id, at=now)
         log.info("document=%s upo stored size=%s", document.document_id, len(upo))
         return True
+
+    def _link_from_listing(self, document: Document, reference: str, now: datetime) -> str:
+        """For a batch one listing brings a thousand UPOs' links, where asking for each costs a call (FACTS §6)."""
+        asked = self._listed.get(reference)
+        if self.kind != "batch" or document.upo_attempts or (asked is not None and now - asked < _LIST_AGAIN):
+            return ""
+        self._listed = {reference: now}
+        rows = {row.sha256_hex: row.upo_link for row in self.ksef.invoices(reference) if row.upo_link}
+        with self.database.reading() as tx:
+            lacking = documents.lacking_upos(tx, document.session_id)
+        self._links.update({row_id: rows[sha256] for row_id, sha256 in lacking if sha256 in rows})
+        return self._links.pop(document.id, "")
 
     def _upo_later(self, document: Document, reason: str, again: datetime, now: datetime) -> None:
         log.warning("document=%s upo not taken: %s", document.document_id, reason)
