@@ -157,6 +157,10 @@ class Shop:
 
     def started(self) -> Buffer:
         """The buffer as after a start of the daemon."""
+        if hasattr(self, "buffer"):
+            self.buffer.ksef.close()
+            if self.buffer.rows is not None:
+                self.buffer.rows.table.close()
         ksef = Ksef(
             base_url="http://ksef.sandbox/v2",
             context_nip=self.config.nip,

@@ -118,8 +118,13 @@ class Deliver:
 
 
 def verification_url(document: Document, qr_url: str) -> str | None:
-    """KOD I's link; it does not need the KSeF number, but is told only with it. Source: FACTS §11."""
+    """KOD I's link; it does not need the KSeF number, but is told only with it. Source: FACTS §11.
+
+    None for a document that is not at KSeF: a refused one may hold anything in place of a NIP.
+    """
     if document.issue_date is None or document.seller_nip is None:
+        return None
+    if document.ksef_number is None and document.state is not State.PROCESSING:
         return None
     return qr.verification_url(qr_url, document.seller_nip, document.issue_date, document.sha256)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ksefbuffer.erp.answers import row_values
@@ -31,6 +31,7 @@ class RowConnector:
     database: Database
     table: TableConnector
     context: Callable[[datetime], CheckContext]
+    _said: set[str] = field(default_factory=set)
 
     def take_in(self, now: datetime) -> bool:
         """One step: rows become ours in one commit, then each row says so. True when there may be more.
@@ -44,8 +45,8 @@ class RowConnector:
             return self._take(rows, now)
         except BufferFault:
             raise
-        except Exception:
-            log.exception("rows cannot be taken together; one by one")
+        except Exception as fault:
+            log.debug("rows cannot be taken together (%s); one by one", type(fault).__name__)
             return any([self._take_one(row, now) for row in rows])
 
     def _take(self, rows: Sequence[TableInvoice], now: datetime) -> bool:
@@ -63,9 +64,11 @@ class RowConnector:
             return self._take([row], now)
         except BufferFault:
             raise
-        except Exception as fault:
-            # Nobody foresaw it: the row stays new, and the others must not wait for it.
-            log.error("row=%s cannot be taken (%s)", name_as_text(row.row_id), type(fault).__name__)  # noqa: TRY400
+        except Exception:
+            # Nobody foresaw it: the row stays new, and the others must not wait for it. Said once.
+            if row.row_id not in self._said:
+                self._said.add(row.row_id)
+                log.exception("row=%s cannot be taken", name_as_text(row.row_id))
             return False
 
     def deliver(self, answer: Answer) -> None:

@@ -2,19 +2,16 @@
 
 Every method raises the faults of ``errors`` by what is known afterwards: NotTaken (and its kinds), OutcomeUnknown,
 Refused. What fails before the call proper (login, public keys) is NotTaken. Safe to share between threads.
-Source: FACTS §2 to §6; limits by group are in ``limits``.
+Source: FACTS §2 to §6; limits by group are in ``limits``; a ``share`` is the part of a group's limits that the call may
+fill. Batches and questions about sessions are in ``batches`` and ``sessions``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from importlib.metadata import version
-from typing import Any, TypeVar
-from urllib.parse import quote
-
-import httpx
+from typing import Any
 
 from ksefbuffer.errors import (
     CallFault,
@@ -22,89 +19,31 @@ from ksefbuffer.errors import (
     RateLimited,
     Refused,
     SessionUnusable,
-    Unauthorised,
-    Unavailable,
     Unreachable,
 )
 from ksefbuffer.invoice.forms import Form
 from ksefbuffer.ksef import reading
-from ksefbuffer.ksef.auth import Access, Context, Login, not_taken
+from ksefbuffer.ksef.batches import BatchCalls
+from ksefbuffer.ksef.calls import no_page, public_keys, quoted, session_path
 from ksefbuffer.ksef.crypto import (
-    FOR_SESSIONS,
-    PublicKey,
-    PublicKeys,
     b64,
     encrypt,
     new_session_key,
-    read_public_keys,
     sha256_b64,
-    wrap,
 )
-from ksefbuffer.ksef.failures import ASK_AGAIN, BAD_CONTINUATION, LOGIN_OVER, UNKNOWN_KEY, UNKNOWN_SESSION, WAIT
-from ksefbuffer.ksef.limits import Limit, Limiter
-from ksefbuffer.ksef.shapes import InvoiceMetadata, InvoiceStatus, OpenSession, SessionKey, SessionStatus
-from ksefbuffer.ksef.statuses import session_closed
-from ksefbuffer.ksef.wire import Answer, Call, Wire
+from ksefbuffer.ksef.failures import UNKNOWN_SESSION
+from ksefbuffer.ksef.limits import Limit
+from ksefbuffer.ksef.shapes import InvoiceMetadata, OpenSession, SessionKey, SessionLimits
+from ksefbuffer.ksef.wire import Answer, Call
 
-T = TypeVar("T")
-
-USER_AGENT = f"ksefbuffer/{version('ksefbuffer')}"
 SESSION_LIVES = timedelta(hours=12)
-PAGE_SIZE = 1000
 METADATA_PAGE_SIZE = 250
-# KSeF at times does not know a session that it has just opened (issue #801).
-UNKNOWN_SESSION_PAUSES_S = (0.5, 1.0, 2.0)
 CLOSE_PAUSES_S = (1.0, 2.0, 4.0)
-LISTING_RESTARTS = 2
 QUERY_WINDOW = timedelta(days=90)
-SESSION_INVALID_KEY = 415
 
 
-class Ksef:
-    """One context (a NIP, or a branch's InternalId) at one KSeF environment.
-
-    ``base_url`` ends in "/v2". ``clock`` gives aware UTC times; ``sleep`` takes seconds; ``transport`` replaces the
-    network in tests. Makes no call until asked to; ConfigurationFault for a ``base_url`` that is no address.
-    """
-
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        context_nip: str,
-        login: Login,
-        limiter: Limiter,
-        clock: Callable[[], datetime],
-        sleep: Callable[[float], None],
-        transport: httpx.BaseTransport | None = None,
-        timeout_s: float = 30,
-        internal_id: str = "",
-        user_agent: str = USER_AGENT,
-    ) -> None:
-        self._clock = clock
-        self._sleep = sleep
-        self._wire = Wire(
-            base_url=base_url,
-            limiter=limiter,
-            clock=clock,
-            sleep=sleep,
-            transport=transport,
-            timeout_s=timeout_s,
-            user_agent=user_agent,
-        )
-        self._public_keys = PublicKeys(self._fetch_public_keys, clock)
-        self._access = Access(
-            self._wire,
-            login=login,
-            context=Context("InternalId", internal_id) if internal_id else Context("Nip", context_nip),
-            public_keys=self._public_keys,
-            clock=clock,
-            sleep=sleep,
-        )
-
-    def close(self) -> None:
-        """Close the connections; sessions at KSeF stay as they are."""
-        self._wire.close()
+class Ksef(BatchCalls):
+    """All calls, in one door. How to make one: ``Calls``."""
 
     # --- access
 
@@ -116,7 +55,7 @@ class Ksef:
     def reachable(self) -> bool:
         """Whether KSeF answers at all: one call without login, not repeated."""
         try:
-            self._wire.call(Call("public_keys", "GET", "/security/public-key-certificates", "anonymous"), _public_keys)
+            self._wire.call(Call("public_keys", "GET", "/security/public-key-certificates", "anonymous"), public_keys)
         except RateLimited:
             return True
         except CallFault:
@@ -128,24 +67,31 @@ class Ksef:
         call = Call("rate_limits", "GET", "/rate-limits", "other:rate-limits", repeatable=True)
         return self._authorised(call, lambda answer: reading.rate_limits(answer.json()))
 
+    def session_limits(self) -> dict[str, SessionLimits]:
+        """What a session may hold in this context, by "onlineSession" and "batchSession"."""
+        call = Call("session_limits", "GET", "/limits/context", "other:limits-context", repeatable=True)
+        return self._authorised(call, lambda answer: reading.session_limits(answer.json()))
+
     # --- sending
 
-    def open_session(self, form: Form) -> OpenSession:
+    def open_session(self, form: Form, *, share: float = 1.0) -> OpenSession:
         """Open an interactive session under a fresh key. Limit onlineSession.
 
         A key that KSeF has withdrawn (21470) is fetched anew and tried once more. A wrong key shows up only later, as
         session status 415. OutcomeUnknown here leaves at worst an empty session behind, which KSeF cancels itself.
         """
-        try:
-            return self._open(form)
-        except Refused as fault:
-            if fault.code != UNKNOWN_KEY:
-                raise
-            self._public_keys.forget()
-            return self._open(form)
+        call = Call("open_session", "POST", "/sessions/online", "onlineSession", share=share)
+        key = new_session_key()
+        return self._open(call, form, key, {}, lambda answer: self._opened(answer, form, key))
 
     def send(
-        self, session: OpenSession, content: bytes, *, offline: bool = False, corrects_sha256: str | None = None
+        self,
+        session: OpenSession,
+        content: bytes,
+        *,
+        offline: bool = False,
+        corrects_sha256: str | None = None,
+        share: float = 1.0,
     ) -> str:
         """Send one invoice: its exact bytes, at most 1 000 000. Limit invoiceSend.
 
@@ -164,7 +110,7 @@ class Ksef:
         }
         if corrects_sha256 is not None:
             body["hashOfCorrectedInvoice"] = b64(bytes.fromhex(corrects_sha256))
-        call = Call("send", "POST", f"{_online(session.reference)}/invoices", "invoiceSend")
+        call = Call("send", "POST", f"{_online(session.reference)}/invoices", "invoiceSend", share=share)
         try:
             return self._in_known_session(lambda: self._authorised(call, _reference, json=body))
         except Refused as fault:
@@ -179,16 +125,16 @@ class Ksef:
                 details=fault.details,
             ) from None
 
-    def close_session(self, reference: str) -> None:
+    def close_session(self, reference: str, *, share: float = 1.0) -> None:
         """Close a session; one that is closed already counts as done. Limit onlineSessionClose.
 
         Repeated a few times, since closing twice does no harm. Raises Refused with code 21173 when KSeF keeps saying
         that it knows no such session, OutcomeUnknown when it would not answer.
         """
-        call = Call("close_session", "POST", f"{_online(reference)}/close", "onlineSessionClose")
+        call = Call("close_session", "POST", f"{_online(reference)}/close", "onlineSessionClose", share=share)
         for pause_s in (*CLOSE_PAUSES_S, None):
             try:
-                self._authorised(call, _no_page)
+                self._authorised(call, no_page)
                 return
             except SessionUnusable as fault:
                 if self._is_closed(reference, fault):
@@ -200,55 +146,6 @@ class Ksef:
                 self._sleep(pause_s)
 
     # --- asking
-
-    def session(self, reference: str) -> SessionStatus:
-        """A session's status. Limit sessionMisc."""
-        call = Call("session", "GET", _session(reference), "sessionMisc", repeatable=True)
-        status = self._in_known_session(
-            lambda: self._authorised(call, lambda answer: reading.session_status(reference, answer.json()))
-        )
-        if status.code == SESSION_INVALID_KEY:
-            self._public_keys.forget()
-        return status
-
-    def invoices(self, reference: str) -> Iterator[InvoiceStatus]:
-        """Every invoice of a session, each once, page after page. Limit sessionInvoiceList, one per page.
-
-        Ends only after the last page was read: a listing cut short raises, for a missing entry would look like proof.
-        """
-        seen: set[str] = set()
-        restarts = 0
-        continuation = ""
-        continuations: set[str] = set()
-        while True:
-            try:
-                entries, following = self._invoices_page(reference, continuation)
-            except Refused as fault:
-                if fault.code != BAD_CONTINUATION or restarts == LISTING_RESTARTS:
-                    raise
-                restarts += 1
-                continuation, continuations = "", set()
-                continue
-            for entry in entries:
-                if entry.reference not in seen:
-                    seen.add(entry.reference)
-                    yield entry
-            if not following:
-                return
-            if following in continuations:
-                raise OutcomeUnknown(
-                    "KSeF podaje w kółko tę samą stronę listy faktur.", action=ASK_AGAIN, operation="invoices"
-                )
-            continuations.add(following)
-            continuation = following
-
-    def invoice(self, reference: str, invoice_reference: str) -> InvoiceStatus:
-        """One invoice's status, with a fresh UPO link once it is accepted. Limit invoiceStatus."""
-        path = f"{_session(reference)}/invoices/{_quoted(invoice_reference)}"
-        call = Call("invoice", "GET", path, "invoiceStatus", repeatable=True)
-        return self._in_known_session(
-            lambda: self._authorised(call, lambda answer: reading.invoice_status(answer.json()))
-        )
 
     def find(
         self,
@@ -289,108 +186,37 @@ class Ksef:
         """The UPO behind a pre-signed link, its hash verified. Not limited. Refused: the link has expired."""
         return self._wire.follow("upo_by_link", link)
 
-    def invoice_upo(self, reference: str, *, invoice_reference: str = "", ksef_number: str = "") -> bytes:
+    def invoice_upo(
+        self, reference: str, *, invoice_reference: str = "", ksef_number: str = "", share: float = 1.0
+    ) -> bytes:
         """An accepted invoice's UPO by either of its names. Limit sessionMisc. Unavailable (21178): not there yet."""
         if bool(invoice_reference) == bool(ksef_number):
             raise ValueError("exactly one of invoice_reference and ksef_number")
-        last = f"ksef/{_quoted(ksef_number)}" if ksef_number else _quoted(invoice_reference)
-        return self._document("invoice_upo", f"{_session(reference)}/invoices/{last}/upo", "sessionMisc")
+        last = f"ksef/{quoted(ksef_number)}" if ksef_number else quoted(invoice_reference)
+        return self._document("invoice_upo", f"{session_path(reference)}/invoices/{last}/upo", "sessionMisc", share)
 
-    def session_upo(self, reference: str, upo_reference: str) -> bytes:
+    def session_upo(self, reference: str, upo_reference: str, *, share: float = 1.0) -> bytes:
         """One page of the UPO of a session that ended with 200. Limit sessionMisc."""
-        return self._document("session_upo", f"{_session(reference)}/upo/{_quoted(upo_reference)}", "sessionMisc")
+        return self._document(
+            "session_upo", f"{session_path(reference)}/upo/{quoted(upo_reference)}", "sessionMisc", share
+        )
 
     def download(self, ksef_number: str) -> bytes:
         """An invoice's exact XML bytes, its hash verified. Limit invoiceDownload: 64 an hour.
 
         Raises Refused (21164) when KSeF has no such invoice for us, Unavailable (21165) when it cannot give it yet.
         """
-        return self._document("download", f"/invoices/ksef/{_quoted(ksef_number)}", "invoiceDownload")
+        return self._document("download", f"/invoices/ksef/{quoted(ksef_number)}", "invoiceDownload")
 
     # --- inside
-
-    def _authorised(self, call: Call, reader: Callable[[Answer], T], *, json: object = None) -> T:
-        token = self._before(self._access.token)
-        try:
-            return self._wire.call(call, reader, bearer=token, json=json)
-        except Unauthorised as fault:
-            if fault.http_status != 401 and fault.code not in LOGIN_OVER:
-                raise
-        # A 401 proves that nothing was done, so even a send may follow once more.
-        token = self._before(lambda: self._access.renewed(token))
-        return self._wire.call(call, reader, bearer=token, json=json)
-
-    def _before(self, step: Callable[[], T]) -> T:
-        try:
-            return step()
-        except OutcomeUnknown as fault:
-            raise not_taken(fault) from None
-
-    def _in_known_session(self, ask: Callable[[], T]) -> T:
-        for pause_s in UNKNOWN_SESSION_PAUSES_S:
-            try:
-                return ask()
-            except Refused as fault:
-                if fault.code != UNKNOWN_SESSION:
-                    raise
-            self._sleep(pause_s)
-        return ask()
-
-    def _fetch_public_keys(self) -> tuple[PublicKey, ...]:
-        call = Call("public_keys", "GET", "/security/public-key-certificates", "anonymous", repeatable=True)
-        return self._wire.call(call, _public_keys)
-
-    def _open(self, form: Form) -> OpenSession:
-        public_key = self._before(lambda: self._public_keys.of(FOR_SESSIONS))
-        if public_key is None:
-            raise Unavailable(
-                "KSeF nie podaje ważnego klucza do szyfrowania sesji.", action=WAIT, operation="open_session"
-            )
-        session_key = new_session_key()
-        body = {
-            "formCode": {
-                "systemCode": form.system_code,
-                "schemaVersion": form.schema_version,
-                "value": form.value,
-            },
-            "encryption": {
-                "encryptedSymmetricKey": wrap(public_key, session_key.key),
-                "initializationVector": b64(session_key.iv),
-                "publicKeyId": public_key.identifier,
-            },
-        }
-        return self._authorised(
-            Call("open_session", "POST", "/sessions/online", "onlineSession"),
-            lambda answer: self._opened(answer, form, session_key),
-            json=body,
-        )
 
     def _opened(self, answer: Answer, form: Form, session_key: SessionKey) -> OpenSession:
         whole = reading.mapping(answer.json())
         valid_until = reading.optional_moment(whole.get("validUntil")) or self._clock() + SESSION_LIVES
         return OpenSession(reading.text(whole.get("referenceNumber")), valid_until, form, session_key)
 
-    def _is_closed(self, reference: str, fault: SessionUnusable) -> bool:
-        """Whether 21180 means that the session is past closing; its details carry the status, e.g. "(170)"."""
-        codes = [int(code) for code in re.findall(r"\b([1-5]\d\d)\b", " ".join(fault.details))]
-        if codes:
-            return any(session_closed(code) for code in codes)
-        return session_closed(self._before(lambda: self.session(reference)).code)
-
-    def _invoices_page(self, reference: str, continuation: str) -> tuple[list[InvoiceStatus], str]:
-        call = Call(
-            "invoices",
-            "GET",
-            f"{_session(reference)}/invoices",
-            "sessionInvoiceList",
-            repeatable=True,
-            query={"pageSize": PAGE_SIZE},
-            headers={"x-continuation-token": continuation} if continuation else {},
-        )
-        return self._in_known_session(lambda: self._authorised(call, _invoices_page))
-
-    def _document(self, operation: str, path: str, group: str) -> bytes:
-        call = Call(operation, "GET", path, group, repeatable=True, accept="application/xml")
+    def _document(self, operation: str, path: str, group: str, share: float = 1.0) -> bytes:
+        call = Call(operation, "GET", path, group, repeatable=True, accept="application/xml", share=share)
         return self._authorised(call, Answer.document)
 
     def _window(self, ksef_number: str, issue_date: date | None) -> Mapping[str, str]:
@@ -422,37 +248,12 @@ def _zulu(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _quoted(part: str) -> str:
-    return quote(part, safe="")
-
-
-def _session(reference: str) -> str:
-    return f"/sessions/{_quoted(reference)}"
-
-
 def _online(reference: str) -> str:
-    return f"/sessions/online/{_quoted(reference)}"
-
-
-def _public_keys(answer: Answer) -> tuple[PublicKey, ...]:
-    return read_public_keys(answer.json())
+    return f"/sessions/online/{quoted(reference)}"
 
 
 def _reference(answer: Answer) -> str:
     return reading.text(reading.mapping(answer.json()).get("referenceNumber"))
-
-
-def _no_page(answer: Answer) -> None:
-    """A close answers 204 with nothing; a firewall's page with 200 closes nothing (FACTS §15.19)."""
-    if answer.status != 204 and answer.body.strip():
-        reading.mapping(answer.json())
-
-
-def _invoices_page(answer: Answer) -> tuple[list[InvoiceStatus], str]:
-    whole = reading.mapping(answer.json())
-    entries = [reading.invoice_status(entry) for entry in reading.items(whole.get("invoices"))]
-    following = whole.get("continuationToken")
-    return entries, reading.header_text(following) if following else ""
 
 
 def _metadata_page(answer: Answer) -> tuple[list[InvoiceMetadata], bool]:

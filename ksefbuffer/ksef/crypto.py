@@ -61,14 +61,39 @@ def new_session_key() -> SessionKey:
     return SessionKey(key=secrets.token_bytes(32), iv=secrets.token_bytes(BLOCK))
 
 
+class Sealing:
+    """One unit (an invoice, a part of a package) on its way through encryption, piece by piece.
+
+    ``plain_size`` and ``size`` are the bytes taken and given so far.
+    """
+
+    def __init__(self, session_key: SessionKey) -> None:
+        self.plain_size = 0
+        self.size = 0
+        self._padder = padding.PKCS7(BLOCK * 8).padder()
+        self._encryptor = Cipher(algorithms.AES256(session_key.key), modes.CBC(session_key.iv)).encryptor()
+
+    def update(self, plain: bytes | memoryview) -> bytes:
+        """The ciphertext that is ready."""
+        self.plain_size += len(plain)
+        return self._counted(self._encryptor.update(self._padder.update(plain)))
+
+    def finish(self) -> bytes:
+        """The last of it. Then ``size`` is ``(plain_size // 16 + 1) * 16``, which shows that no IV slipped in."""
+        last = self._counted(self._encryptor.update(self._padder.finalize()) + self._encryptor.finalize())
+        if self.size != (self.plain_size // BLOCK + 1) * BLOCK:
+            raise AssertionError("ciphertext of an impossible size")
+        return last
+
+    def _counted(self, sealed: bytes) -> bytes:
+        self.size += len(sealed)
+        return sealed
+
+
 def encrypt(session_key: SessionKey, plain: bytes) -> bytes:
-    """The ciphertext alone: always ``(len(plain) // 16 + 1) * 16`` bytes, which shows that no IV slipped in."""
-    padder = padding.PKCS7(BLOCK * 8).padder()
-    encryptor = Cipher(algorithms.AES256(session_key.key), modes.CBC(session_key.iv)).encryptor()
-    sealed = encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()
-    if len(sealed) != (len(plain) // BLOCK + 1) * BLOCK:
-        raise AssertionError("ciphertext of an impossible size")
-    return sealed
+    """The ciphertext alone: always ``(len(plain) // 16 + 1) * 16`` bytes."""
+    sealing = Sealing(session_key)
+    return sealing.update(plain) + sealing.finish()
 
 
 @dataclass(frozen=True)

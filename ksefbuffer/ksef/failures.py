@@ -29,11 +29,13 @@ RETRY_AFTER_MARGIN_S = 1.0
 RETRY_AFTER_UNKNOWN_S = 60.0
 BLOCKED_PAUSE_S = 300.0
 
-SESSION_OVER = frozenset({"21155", "21180"})
+SESSION_OVER = frozenset({"21155", "21180", "21208"})
 NOT_NOW = frozenset({"21165", "21178", "21182", "21184"})
 LOGIN_OVER = frozenset({"21301", "21304"})
 UNKNOWN_SESSION = "21173"
 UNKNOWN_KEY = "21470"
+PART_MISSING = "21205"
+UPLOAD_TOO_LATE = "21208"
 BAD_CONTINUATION = "21418"
 BAD_CHALLENGE = "21111"
 
@@ -57,8 +59,13 @@ _NAMES = {
     "open_session": "otwarcie sesji",
     "send": "wysyłka faktury",
     "close_session": "zamknięcie sesji",
+    "open_batch": "otwarcie sesji wsadowej",
+    "upload_part": "wysłanie części paczki",
+    "close_batch": "zamknięcie sesji wsadowej",
+    "own_sessions": "odczyt listy sesji",
     "session": "odczyt sesji",
     "invoices": "odczyt faktur sesji",
+    "failed_invoices": "odczyt odrzuconych faktur sesji",
     "invoice": "odczyt stanu faktury",
     "upo_by_link": "pobranie UPO z odnośnika",
     "invoice_upo": "pobranie UPO faktury",
@@ -66,6 +73,7 @@ _NAMES = {
     "find": "wyszukiwanie faktury",
     "download": "pobranie faktury",
     "rate_limits": "odczyt limitów",
+    "session_limits": "odczyt limitów sesji",
 }
 
 ASK_AGAIN = "Bufor sprawdzi w KSeF, co się stało, i ponowi sam; nie trzeba nic robić."

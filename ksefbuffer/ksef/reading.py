@@ -13,7 +13,16 @@ from typing import Any
 
 from ksefbuffer.ksef.crypto import hex_of_b64_hash
 from ksefbuffer.ksef.limits import NO_LIMIT, Limit
-from ksefbuffer.ksef.shapes import InvoiceMetadata, InvoiceStatus, SessionStatus, Unreadable, UpoPage
+from ksefbuffer.ksef.shapes import (
+    InvoiceMetadata,
+    InvoiceStatus,
+    SessionLimits,
+    SessionListed,
+    SessionStatus,
+    Unreadable,
+    Upload,
+    UpoPage,
+)
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -110,6 +119,40 @@ def session_status(reference: str, value: object) -> SessionStatus:
     )
 
 
+def session_listed(value: object) -> SessionListed:
+    """One entry of the list of sessions. Raises ValueError without reference, status code or time."""
+    whole = mapping(value)
+    code, _, _, _ = _status(whole.get("status"))
+    return SessionListed(
+        reference=text(whole.get("referenceNumber")),
+        code=code,
+        created_at=moment(whole.get("dateCreated")),
+        total=_optional_integer(whole.get("totalInvoiceCount")),
+        successful=_optional_integer(whole.get("successfulInvoiceCount")),
+        failed=_optional_integer(whole.get("failedInvoiceCount")),
+        valid_until=optional_moment(whole.get("validUntil")),
+    )
+
+
+def upload(value: object) -> Upload:
+    """How one part is to be sent. Raises ValueError when any of it cannot be followed to the letter."""
+    whole = mapping(value)
+    headers = mapping(whole.get("headers"))
+    url = text(whole.get("url"))
+    if not url.lower().startswith(("https://", "http://")):
+        raise Unreadable("no address")
+    return Upload(
+        ordinal=integer(whole.get("ordinalNumber")),
+        method=header_text(whole.get("method")),
+        url=url,
+        headers={header_text(name): _header_value(held) for name, held in headers.items() if held is not None},
+    )
+
+
+def _header_value(value: object) -> str:
+    return header_text(value) if value else ""
+
+
 def invoice_status(value: object) -> InvoiceStatus:
     """One entry of a session's invoices. Raises ValueError without reference, hash or status code."""
     whole = mapping(value)
@@ -129,6 +172,7 @@ def invoice_status(value: object) -> InvoiceStatus:
         invoicing_date=optional_moment(whole.get("invoicingDate")),
         invoicing_mode=optional_text(whole.get("invoicingMode")),
         upo_link=optional_text(whole.get("upoDownloadUrl")),
+        file_name=optional_text(whole.get("invoiceFileName")),
     )
 
 
@@ -173,13 +217,32 @@ def invoice_metadata(value: object) -> InvoiceMetadata:
 
 
 def rate_limits(value: object) -> dict[str, Limit]:
-    """``GET /rate-limits``: the groups that can be read; a missing figure is no limit. Raises ValueError for others."""
+    """``GET /rate-limits``: the groups that can be read; a missing figure is no limit. ValueError if there are none."""
     limits: dict[str, Limit] = {}
     for group, figures in mapping(value).items():
-        if isinstance(figures, Mapping):
-            names = ("perSecond", "perMinute", "perHour")
-            per_second, per_minute, per_hour = (integer(figures.get(name, NO_LIMIT)) for name in names)
-            limits[group] = Limit(per_second, per_minute, per_hour)
+        try:
+            limits[group] = Limit(*(_allowed(mapping(figures), name) for name in ("perSecond", "perMinute", "perHour")))
+        except ValueError:
+            # KSeF may add groups of a shape that we do not know; the published figures go on holding there.
+            continue
     if not limits:
         raise Unreadable("no limits")
     return limits
+
+
+def _allowed(figures: Mapping[str, Any], name: str) -> int:
+    allowed = figures.get(name)
+    return NO_LIMIT if allowed is None else max(integer(allowed), NO_LIMIT)
+
+
+def session_limits(value: object) -> dict[str, SessionLimits]:
+    """``GET /limits/context``: "onlineSession" and "batchSession". A megabyte is 1 000 000 bytes. Raises ValueError."""
+    whole = mapping(value)
+    return {
+        name: SessionLimits(
+            invoice_bytes=integer(limits.get("maxInvoiceSizeInMB")) * 1_000_000,
+            invoice_with_attachment_bytes=integer(limits.get("maxInvoiceWithAttachmentSizeInMB")) * 1_000_000,
+            invoices=integer(limits.get("maxInvoices")),
+        )
+        for name, limits in ((name, mapping(whole.get(name))) for name in ("onlineSession", "batchSession"))
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -29,6 +30,53 @@ class OpenSession:
     valid_until: datetime
     form: Form
     key: SessionKey = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """How one part of a package is to be sent; ``url`` is pre-signed and secret. Source: FACTS §5.3, §5.4."""
+
+    ordinal: int
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class BatchSession:
+    """A batch session that awaits its parts and its close. Every part has an upload of its own.
+
+    ``upload_until`` is when the links expire: 20 minutes a part, from the opening; ``valid_until`` is what KSeF said
+    of the session, if anything.
+    """
+
+    reference: str
+    uploads: tuple[Upload, ...]
+    upload_until: datetime
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SessionListed:
+    """A session in the list of ours; the meaning of ``code`` is in ``statuses``. ``total`` counts the invoices still
+    in work too."""
+
+    reference: str
+    code: int
+    created_at: datetime
+    total: int | None = None
+    successful: int | None = None
+    failed: int | None = None
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """What one session may hold in our context: bytes of an invoice, of one with an attachment, and invoices."""
+
+    invoice_bytes: int
+    invoice_with_attachment_bytes: int
+    invoices: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +109,8 @@ class InvoiceStatus:
 
     ``sha256_hex`` is the plain XML's hash in lower-case hex; ``ksef_number`` is "" until there is one;
     ``original_ksef_number`` and ``original_session`` are set with a duplicate (440), and in a batch the session can be
-    wrong; ``accepted_at`` is when the number was assigned; ``invoicing_mode`` is "Online", "Offline" or "".
+    wrong; ``accepted_at`` is when the number was assigned; ``invoicing_mode`` is "Online", "Offline" or "";
+    ``file_name`` is the entry's name in a batch, else "".
     """
 
     reference: str
@@ -78,6 +127,7 @@ class InvoiceStatus:
     invoicing_date: datetime | None = None
     invoicing_mode: str = ""
     upo_link: str = field(repr=False, default="")
+    file_name: str = ""
 
 
 @dataclass(frozen=True)

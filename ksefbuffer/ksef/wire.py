@@ -17,12 +17,14 @@ Nothing here logs or raises bodies, tokens, or links: faults are raised without 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -50,6 +52,7 @@ CONNECT_TIMEOUT_S = 10.0
 # The largest honest answer is a session's UPO with 10,000 documents, some 6 MB.
 LARGEST_ANSWER = 64_000_000
 
+_STORAGE_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
 _WARNING_CODE = re.compile(r"\[([^\]]+)\]:")
 _NEVER_CONNECTED = (
     httpx.ConnectError,
@@ -63,7 +66,8 @@ _NEVER_CONNECTED = (
 
 @dataclass(frozen=True)
 class Call:
-    """One operation: ``group`` is its limit (None: not limited); ``repeatable``: a read, or as harmless."""
+    """One operation: ``group`` is its limit (None: not limited), of which it may use ``share``; ``repeatable``: a read,
+    or as harmless."""
 
     operation: str
     method: str
@@ -73,6 +77,7 @@ class Call:
     accept: str = "application/json"
     query: Mapping[str, str | int] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,16 +98,11 @@ class Answer:
         declared = self.headers.get("x-ms-meta-hash")
         if declared is not None and declared.strip() != sha256_b64(self.body):
             raise ValueError("hash differs")
-        head = self.body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        if declared is None and (not head.startswith(b"<") or head.startswith((b"<!doctype html", b"<html"))):
+        if declared is None and (not _head(self.body).startswith(b"<") or _is_page(self.body)):
             raise ValueError("not an XML document")
         if not self.body:
             raise ValueError("empty")
         return self.body
-
-
-def nothing(_: Answer) -> None:
-    """Reader of an answer whose body does not matter."""
 
 
 class Wire:
@@ -160,7 +160,7 @@ class Wire:
             headers["Content-Type"] = content_type
 
         def once() -> T:
-            self._admit(call)
+            reserved_at = self._admit(call)
             request = self._api.build_request(
                 call.method,
                 self._base_url + call.path,
@@ -169,7 +169,12 @@ class Wire:
                 json=json,
                 content=content,
             )
-            return self._read(call.operation, self._exchange(call, self._api, request), reader)
+            try:
+                answer = self._exchange(call, self._api, request)
+            finally:
+                if call.group is not None:
+                    self._limiter.settle(call.group, reserved_at, self._clock())
+            return self._read(call.operation, answer, reader)
 
         return self._repeated(once) if call.repeatable else once()
 
@@ -189,6 +194,25 @@ class Wire:
 
         return self._repeated(once)
 
+    def put(self, operation: str, method: str, link: str, headers: Mapping[str, str], path: Path) -> None:
+        """Send a file to a pre-signed link, by exactly the given method and headers: no authorisation, no cookies, no
+        limit. Repeated, since sending it again puts the same in the same place. Only 201 is success: a firewall
+        answers 200 for what never arrived. Raises Refused when the link no longer works, OSError for the file."""
+        call = Call(operation, method, "", group=None, repeatable=True)
+
+        def once() -> None:
+            with path.open("rb") as body:
+                told = httpx.Headers(dict(headers))
+                # Without the length httpx would send chunks, which a storage does not take.
+                told["Content-Length"] = str(os.fstat(body.fileno()).st_size)
+                try:
+                    request = self._links.build_request(method, link, headers=told, content=body)
+                except (httpx.InvalidURL, ValueError, TypeError):
+                    raise _dead_upload(operation, None, b"") from None
+                self._read(operation, self._exchange(call, self._links, request), _created)
+
+        self._repeated(once)
+
     def _repeated(self, once: Callable[[], T]) -> T:
         return Retrying(
             sleep=self._sleep,
@@ -198,13 +222,13 @@ class Wire:
             reraise=True,
         )(once)
 
-    def _admit(self, call: Call) -> None:
-        if call.group is None:
-            return
+    def _admit(self, call: Call) -> datetime:
+        """When the call was let through."""
         for _ in range(LOCAL_WAITS):
-            wait_s = self._limiter.reserve(call.group, self._clock())
+            now = self._clock()
+            wait_s = self._limiter.reserve(call.group, now, share=call.share) if call.group is not None else 0.0
             if wait_s <= 0:
-                return
+                return now
             if wait_s > LONGEST_LOCAL_WAIT_S:
                 break
             self._sleep(wait_s)
@@ -241,8 +265,8 @@ class Wire:
             log.debug("operation=%s status=%d", operation, response.status_code)
             return Answer(response.status_code, response.headers, body)
         self._log_failure(operation, response, body)
-        if client is self._links and response.status_code in (400, 401, 403, 404, 410):
-            raise _dead_link(operation, response.status_code)
+        if client is self._links:
+            _judge_link(call, response.status_code, body)
         failed = fault_of(operation, response.status_code, body, self._retry_after(response))
         if isinstance(failed, RateLimited) and call.group is not None and failed.retry_after_s is not None:
             self._limiter.penalise(call.group, self._clock(), failed.retry_after_s)
@@ -327,6 +351,44 @@ def _dead_link(operation: str, status: int | None) -> Refused:
         operation=operation,
         http_status=status,
     )
+
+
+def _dead_upload(operation: str, status: int | None, body: bytes) -> Refused:
+    # Of a storage's XML only the code is kept: its sentences quote the signature.
+    reason = _STORAGE_CODE.search(body)
+    return Refused(
+        f"Odnośnik do wysyłki nie działa lub wygasł ({name_of(operation)}).",
+        action="Bufor zbuduje paczkę od nowa i wyśle ją w nowej sesji.",
+        operation=operation,
+        http_status=status,
+        details=(reason[1].decode("ascii"),) if reason else (),
+    )
+
+
+def _judge_link(call: Call, status: int, body: bytes) -> None:
+    """Raise Refused when it is the storage that refuses a link; other troubles are judged like those of the API."""
+    if call.method == "GET":
+        if status in (400, 401, 403, 404, 410):
+            raise _dead_link(call.operation, status)
+    elif 400 <= status < 500 and status not in (408, 429) and not _by_firewall(body):
+        raise _dead_upload(call.operation, status, body)
+
+
+def _by_firewall(body: bytes) -> bool:
+    return _is_page(body) or read_problem(body).firewall
+
+
+def _head(body: bytes) -> bytes:
+    return body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+
+
+def _is_page(body: bytes) -> bool:
+    return _head(body).startswith((b"<!doctype html", b"<html"))
+
+
+def _created(answer: Answer) -> None:
+    if answer.status != 201:
+        raise ValueError("only 201 says that a part was stored")
 
 
 def _may_pass(fault: BaseException) -> bool:

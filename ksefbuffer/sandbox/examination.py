@@ -51,23 +51,40 @@ def examine(
     envelope: Envelope, *, key: bytes, iv: bytes, form: Form, nip: str, received_at: datetime
 ) -> Examination:  # fmt: skip
     """Decrypts and checks in KSeF's order: 435, 430, 450, 410, 415. ``nip`` is the session's context."""
-    facts = InvoiceFacts()
     content: bytes | None = None
     try:
         content = decrypt(envelope.ciphertext, key, iv)
         _check_declared(envelope, content)
+    except Unacceptable as fault:
+        return Examination(fault.code, fault.details, InvoiceFacts(), content)
+    return examine_file(
+        content,
+        form=form,
+        nip=nip,
+        received_at=received_at,
+        offline=envelope.offline,
+        attachments=envelope.corrects is not None,
+    )
+
+
+def examine_file(
+    content: bytes, *, form: Form, nip: str, received_at: datetime, offline: bool, attachments: bool
+) -> Examination:  # fmt: skip
+    """Checks a plain file: 430, 450, 410, 415. ``attachments``: whether they may come by this way (FACTS §13)."""
+    facts = InvoiceFacts()
+    try:
         root = parse(content)
         facts = facts_of(root)
         if len(content) > (MAX_WITH_ATTACHMENT_BYTES if facts.attachment else MAX_INVOICE_BYTES):
             raise Unacceptable(430, "Przekroczony maksymalny rozmiar faktury.")
         check_form(root, form)
         check_schema(root)
-        _check_facts(facts, nip, received_at, technical_correction=envelope.corrects is not None)
+        _check_facts(facts, nip, received_at, attachments=attachments)
     except Unacceptable as fault:
         return Examination(fault.code, fault.details, facts, content)
     issued = date.fromisoformat(facts.issued[:10])
     late = issued < received_at.astimezone(WARSAW).date()
-    return Examination(200, [], facts, content, "Offline" if late or envelope.offline else "Online")
+    return Examination(200, [], facts, content, "Offline" if late or offline else "Online")
 
 
 def decrypt(ciphertext: bytes, key: bytes, iv: bytes) -> bytes:
@@ -94,7 +111,7 @@ def _check_declared(envelope: Envelope, content: bytes) -> None:
         raise Unacceptable(430, "Skrót pliku nie zgadza się z zadeklarowanym.")
 
 
-def _check_facts(facts: InvoiceFacts, nip: str, received_at: datetime, *, technical_correction: bool) -> None:
+def _check_facts(facts: InvoiceFacts, nip: str, received_at: datetime, *, attachments: bool) -> None:
     if date.fromisoformat(facts.issued[:10]) > received_at.astimezone(WARSAW).date():
         raise Unacceptable(450, "Data wystawienia (P_1) nie może być późniejsza niż data przyjęcia faktury.")
     wrong = [f"{where}: nieprawidłowy NIP." for where, value in facts.nips if not nip_holds(value)]
@@ -103,5 +120,5 @@ def _check_facts(facts: InvoiceFacts, nip: str, received_at: datetime, *, techni
         raise Unacceptable(450, *wrong)
     if facts.seller_nip != nip:
         raise Unacceptable(410, "Podmiot uwierzytelniony nie może wystawiać faktur w imieniu sprzedawcy.")
-    if facts.attachment and not technical_correction:
+    if facts.attachment and not attachments:
         raise Unacceptable(415, "Faktura z załącznikiem nie może być wysłana w sesji interaktywnej.")

@@ -52,9 +52,16 @@ class _Track:
 
 
 class RateLimits:
-    """Counts calls per (group, context, address). Guarded by the sandbox's lock; ``now`` is an argument."""
+    """Counts calls per (group, context, address). Guarded by the sandbox's lock; ``now`` is an argument.
 
-    def __init__(self, profile: str) -> None:
+    ``time_scale``: how many times faster than KSeF's the windows pass: with 60 a minute's window lasts a second, and
+    pauses shrink with it. The figures themselves stay.
+    """
+
+    def __init__(self, profile: str, time_scale: float = 1.0) -> None:
+        if not 0 < time_scale < math.inf:
+            raise ValueError("time_scale must be a positive number")
+        self._scale = time_scale
         if profile not in PROFILES:
             raise ValueError(f"unknown limits profile {profile!r}; one of: {', '.join(PROFILES)}")
         self.figures = PROFILES[profile]
@@ -73,20 +80,19 @@ class RateLimits:
         if track.blocked_until is not None and now < track.blocked_until:
             track.strikes += 1
             raise _refusal(track.blocked_until - now, *_first(figures), during_pause=True)
-        while track.admitted and now - track.admitted[0] >= timedelta(hours=1):
+        while len(track.admitted) > max(figures):
             track.admitted.popleft()
         for (seconds, unit), figure in zip(WINDOWS, figures, strict=True):
             if figure < 0:
                 continue
-            window = timedelta(seconds=seconds)
-            inside = [moment for moment in track.admitted if now - moment < window]
-            if len(inside) >= figure:
+            window = timedelta(seconds=seconds) / self._scale
+            if len(track.admitted) >= figure and (left := track.admitted[-figure] + window - now) > timedelta():
                 if track.forgiven_at is None or now >= track.forgiven_at:
                     track.strikes = 0
                 track.strikes += 1
-                pause = (inside[-figure] + window - now) * track.strikes
+                pause = left * track.strikes
                 track.blocked_until = now + pause
-                track.forgiven_at = track.blocked_until + max(pause, timedelta(minutes=1))
+                track.forgiven_at = track.blocked_until + max(pause, timedelta(minutes=1) / self._scale)
                 raise _refusal(pause, figure, unit)
         track.admitted.append(now)
 

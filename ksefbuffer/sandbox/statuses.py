@@ -222,11 +222,8 @@ def _confirmation(document: bytes) -> Response:
 
 
 def download(world: World, call: Call) -> Response:
-    """The pre-signed link to a confirmation. A bearer here is a mistake, and refused as the storage does."""
-    if call.request.header("authorization"):
-        call.note("bearer-on-storage", "a pre-signed link was called with Authorization")
-        return links.problem(403, "AuthenticationFailed", "Authorization header is not allowed with a signed link.")
-    if refused := links.refuse(world, call.request, call.now):
+    """The pre-signed link to a confirmation."""
+    if refused := links.refuse(world, call):
         return refused
     kind, reference = call.arguments["kind"], call.arguments["reference"]
     if kind == "session":

@@ -41,14 +41,24 @@ CREATE TABLE IF NOT EXISTS sessions (
     updated_at TEXT NOT NULL, valid_until TEXT NOT NULL, closed_at TEXT, settles_at TEXT, code INTEGER NOT NULL,
     details TEXT NOT NULL DEFAULT '[]', forced INTEGER, upo_reference TEXT, upo BLOB);
 CREATE INDEX IF NOT EXISTS sessions_unsettled ON sessions (code) WHERE code < 200;
+CREATE TABLE IF NOT EXISTS batches (
+    session TEXT PRIMARY KEY REFERENCES sessions (reference), file_size INTEGER NOT NULL, file_hash TEXT NOT NULL,
+    compression TEXT NOT NULL, offline INTEGER NOT NULL, upload_until TEXT NOT NULL,
+    examined INTEGER NOT NULL DEFAULT 0, stuck INTEGER NOT NULL DEFAULT 0, wrong_original INTEGER NOT NULL DEFAULT 0,
+    ordered TEXT NOT NULL DEFAULT '[]') WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parts (
+    session TEXT NOT NULL REFERENCES batches (session), ordinal INTEGER NOT NULL, size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, uploaded INTEGER, PRIMARY KEY (session, ordinal)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS invoices (
     seq INTEGER PRIMARY KEY, reference TEXT NOT NULL UNIQUE, session TEXT NOT NULL REFERENCES sessions (reference),
     ordinal INTEGER NOT NULL, sha256 TEXT NOT NULL, offline INTEGER NOT NULL, corrects TEXT, invoicing_at TEXT NOT NULL,
     due_at TEXT NOT NULL, code INTEGER NOT NULL, details TEXT NOT NULL DEFAULT '[]', extensions TEXT, content BLOB,
     facts TEXT NOT NULL, seller TEXT NOT NULL, number TEXT NOT NULL, business_key TEXT,
     finding INTEGER NOT NULL, finding_details TEXT NOT NULL, stuck INTEGER NOT NULL DEFAULT 0, forced INTEGER,
-    ksef_number TEXT UNIQUE, acquired_at TEXT, permanent_at TEXT, mode TEXT, upo BLOB, UNIQUE (session, ordinal));
+    ksef_number TEXT UNIQUE, acquired_at TEXT, permanent_at TEXT, mode TEXT, upo BLOB, file_name TEXT,
+    UNIQUE (session, ordinal));
 CREATE INDEX IF NOT EXISTS invoices_pending ON invoices (due_at) WHERE code < 200;
+CREATE INDEX IF NOT EXISTS invoices_by_verdict ON invoices (session, code);
 CREATE INDEX IF NOT EXISTS invoices_by_hash ON invoices (sha256);
 CREATE UNIQUE INDEX IF NOT EXISTS invoices_accepted ON invoices (business_key) WHERE ksef_number IS NOT NULL;
 CREATE TABLE IF NOT EXISTS deviations (
@@ -77,6 +87,9 @@ class Store:
             self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = NORMAL")
         self.db.executescript(_SCHEMA)
+        if not self.all("SELECT 1 FROM pragma_table_info('invoices') WHERE name = 'file_name'"):
+            # A state file from before there were packages.
+            self.db.execute("ALTER TABLE invoices ADD COLUMN file_name TEXT")
         with self.transaction():
             # The seed is kept: a restarted sandbox must not hand out the same numbers again.
             self._seed = self.setting("seed", "" if seed is None else f"seed-{seed}") or self._new_seed()

@@ -12,6 +12,19 @@ SESSION = {
     440: ("Sesja anulowana", ["Nie przesłano faktur"]),
     445: ("Błąd weryfikacji, brak poprawnych faktur", []),
 }
+BATCH = {
+    100: ("Sesja wsadowa rozpoczęta", []),
+    150: ("Trwa przetwarzanie", []),
+    200: ("Sesja wsadowa przetworzona pomyślnie", []),
+    405: ("Błąd weryfikacji poprawności dostarczonych elementów paczki", []),
+    415: ("Błąd odszyfrowania dostarczonego klucza", []),
+    420: ("Przekroczony limit faktur w sesji", []),
+    430: ("Błąd dekompresji pierwotnego archiwum", []),
+    435: ("Błąd odszyfrowania zaszyfrowanych części archiwum", []),
+    440: ("Sesja anulowana", ["Nie przesłano faktur"]),
+    445: ("Błąd weryfikacji, brak poprawnych faktur", []),
+}
+UPLOAD_TIME_OVER = "Przekroczono czas wysyłki"
 INVOICE = {
     100: ("Faktura przyjęta do dalszego przetwarzania", []),
     150: ("Trwa przetwarzanie", []),

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote
 
@@ -20,7 +21,8 @@ UNREADABLE = (21001, "Nieczytelna treść.")
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request. ``path`` is as sent (percent-encoded, with ``/v2``), ``query`` without the question mark."""
+    """One HTTP request. ``path`` is as sent (percent-encoded, with ``/v2``), ``query`` without the question mark.
+    ``file``: where a large body was put instead of ``body``."""
 
     method: str
     path: str
@@ -28,6 +30,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     client_ip: str = "127.0.0.1"
+    file: Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headers", {name.lower(): value for name, value in self.headers.items()})

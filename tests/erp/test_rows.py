@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from ksefbuffer.erp.ddl import ddl
 from ksefbuffer.erp.table import TableAway
 from ksefbuffer.queue import deliveries, documents
 from ksefbuffer.queue.db import Database
-from ksefbuffer.queue.states import State
 from tests.conftest import Shop
 from tests.samples import a_nip, invoice
 
@@ -269,21 +267,3 @@ def test_odd_keys_of_text_are_found_again(make_shop: Callable[..., Shop], tmp_pa
     assert erp.row(row_id)["ksef_number"] == numbers["3"]
     assert erp.row(f"{row_id}.2")["ksef_number"] == numbers["2"]
     engine.dispose()
-
-
-def test_a_key_that_is_no_text_is_found_again(make_shop: Callable[..., Shop], tmp_path: Path) -> None:
-    """SQLite keeps whatever bytes it is given as text."""
-    with sqlite3.connect(tmp_path / "erp.db") as connection:
-        connection.executescript(ddl("sqlite"))
-        connection.execute(
-            "INSERT INTO ksef_outgoing (id, invoice_xml) VALUES (CAST(x'B3F364BC' AS TEXT), ?)", (invoice().decode(),)
-        )
-        connection.execute("INSERT INTO ksef_outgoing (id, invoice_xml) VALUES ('dobry', ?)", (invoice("2").decode(),))
-    shop = make_shop(f'[table]\nenabled = true\nurl = "sqlite:///{tmp_path / "erp.db"}"')
-    shop.work()
-
-    with shop.database.reading() as tx:
-        assert {document.state for document in documents.listing(tx)} == {State.SENT}
-    (told,) = connection.execute("SELECT status_code FROM ksef_outgoing WHERE id = 'dobry'").fetchone()
-    connection.close()
-    assert told == "sent"
