@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, not_, select, update
 
 from ksefbuffer.queue import deliveries
 from ksefbuffer.queue.db import insert_or, log_after_commit
@@ -39,9 +39,16 @@ def pause(tx: Connection, scope: str, *, at: datetime, until: datetime, code: st
     log_after_commit(tx, log, "pause scope=%s until=%s code=%s", scope, until.isoformat(timespec="seconds"), code)
 
 
-def active(tx: Connection, now: datetime) -> Pause | None:
-    """The pause that lasts longest, if any lasts."""
-    row = tx.execute(select(pauses).where(pauses.c.until > now).order_by(pauses.c.until.desc()).limit(1)).first()
+# The end of a scope that holds back ordinary documents alone.
+ORDINARY = ":ordinary"
+
+
+def active(tx: Connection, now: datetime, *, urgent: bool = False) -> Pause | None:
+    """The pause that lasts longest, if any lasts; with ``urgent``, of those that hold back urgent documents too."""
+    query = select(pauses).where(pauses.c.until > now).order_by(pauses.c.until.desc()).limit(1)
+    if urgent:
+        query = query.where(not_(pauses.c.scope.endswith(ORDINARY)))
+    row = tx.execute(query).first()
     return Pause(**row._mapping) if row else None
 
 

@@ -28,7 +28,7 @@ from ksefbuffer.sender import trouble
 from ksefbuffer.sender.handin import waits_for_original
 from ksefbuffer.sender.memory import RememberedLimiter
 from ksefbuffer.sender.pace import Pace
-from ksefbuffer.sender.plan import Candidate, Close, Decision, Open, Opened, Rest, Send, plan
+from ksefbuffer.sender.plan import ORDINARY_SHARE, Candidate, Close, Decision, Open, Opened, Rest, Send, plan
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +101,22 @@ class Dispatch:
                 for s in sessions.unfinished(tx, "open", kind="online")
             ]
             paused = pauses.active(tx, now)
+            urgent_paused = pauses.active(tx, now, urgent=True)
             expired = pauses.expired_limits(tx, now)
             retry_at = documents.next_attempt(tx)
         if expired:
             with self.database.transaction() as tx:
                 pauses.over(tx, *expired)
         self._say_what_is_waited_for(waiting, held, now)
-        candidates = [Candidate(d.id, d.form or "", held=d.id in held) for d in waiting]
-        decision = plan(candidates, opened, now, idle=self.idle, paused_until=paused.until if paused else None)
+        candidates = [Candidate(d.id, d.form or "", held=d.id in held, urgent=d.urgent) for d in waiting]
+        decision = plan(
+            candidates,
+            opened,
+            now,
+            idle=self.idle,
+            paused_until=paused.until if paused else None,
+            urgent_paused_until=urgent_paused.until if urgent_paused else None,
+        )
         if isinstance(decision, Rest) and retry_at is not None:
             wake = max(retry_at, paused.until) if paused else max(retry_at, now)
             decision = Rest(min(decision.until or wake, wake))
@@ -182,6 +190,7 @@ class Dispatch:
                 # KSeF takes a technical correction only as an offline invoice (FACTS §10).
                 offline=document.offline or document.corrects_sha256 is not None,
                 corrects_sha256=document.corrects_sha256,
+                share=1.0 if document.urgent else ORDINARY_SHARE,
             )
         except SessionUnusable as fault:
             self._stop_using(session_id, f"KSeF takes no more ({fault.code})", self.clock())
@@ -223,7 +232,7 @@ class Dispatch:
     def _not_delivered(self, document: Document, fault: CallFault) -> None:
         """Not taken, or not even tried: the sender pauses, and this document says why (niepowodzenie)."""
         now = self.clock()
-        until = trouble.hold_back(self.database, fault, now)
+        until = trouble.hold_back(self.database, fault, now, urgent=document.urgent)
         with self.database.transaction() as tx:
             document = documents.get(tx, document.id)
             attempts = document.attempts - 1 if document.state is State.PROCESSING else document.attempts

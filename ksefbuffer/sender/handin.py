@@ -15,8 +15,9 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from ksefbuffer.errors import CallFault
 from ksefbuffer.invoice.forms import BY_SYSTEM_CODE
@@ -37,6 +38,8 @@ ACTOR = "batch"
 _UPLOADS_AT_ONCE = 4
 _READ_AT_ONCE = 50
 _SEND_S = 0.1  # what one single costs beyond the limits
+_LOOKED_AHEAD = 1_000  # hours of singles; more make no difference to any decision
+_DECIDED_FOR = timedelta(milliseconds=500)
 
 
 def heaps(database: Database, limiter: Limiter, now: datetime) -> list[Heap]:
@@ -50,7 +53,9 @@ def heaps(database: Database, limiter: Limiter, now: datetime) -> list[Heap]:
             count=heap.count,
             attachments=heap.attachments,
             oldest=heap.oldest,
-            single_s=limiter.wait_for("invoiceSend", now, calls=heap.count, share=ORDINARY_SHARE).total_seconds()
+            single_s=limiter.wait_for(
+                "invoiceSend", now, calls=min(heap.count, _LOOKED_AHEAD), share=ORDINARY_SHARE
+            ).total_seconds()
             + _SEND_S * heap.count,
         )
         for heap in found
@@ -70,6 +75,7 @@ class BatchSender:
     batch_from: int
     next_due: datetime | None = None
     _at_most: int = 10_000
+    _decided: tuple[datetime, bool] | None = None
 
     def recover(self) -> None:
         """At start: batches that were never closed were never handed in; their documents wait again."""
@@ -80,9 +86,12 @@ class BatchSender:
 
     def leaves_singles_alone(self, now: datetime) -> bool:
         """Whether ordinary documents are this duty's for now."""
-        return batch_takes(
-            heaps(self.database, self.limiter, now), now, batch_from=self.batch_from, batch_s=self.pace.batch_s
-        )
+        # Asked before every single; counting a long queue each time would cost more than the singles.
+        if self._decided is None or not timedelta(0) <= now - self._decided[0] < _DECIDED_FOR:
+            waiting = heaps(self.database, self.limiter, now)
+            takes = batch_takes(waiting, now, batch_from=self.batch_from, batch_s=self.pace.batch_s)
+            self._decided = (now, takes)
+        return self._decided[1]
 
     def step(self) -> bool:
         """One batch, up to the point where only KSeF's word counts. True when there may be more at once."""
@@ -150,7 +159,9 @@ class BatchSender:
     def _upload(self, session_id: int, plan: HandIn, chosen: Sequence[Document], folder: Path) -> None:
         key = self.ksef.new_batch_key()
         package = build_package(self._contents(chosen), folder, key)
-        batch = self.ksef.open_batch(BY_SYSTEM_CODE[plan.form], package, key, offline=plan.offline)
+        batch = self.ksef.open_batch(
+            BY_SYSTEM_CODE[plan.form], package, key, offline=plan.offline, share=ORDINARY_SHARE
+        )
         at = self.clock()
         with self.database.transaction() as tx:
             sessions.opened(tx, session_id, batch.reference, batch.valid_until or at, at=at)
@@ -174,7 +185,7 @@ class BatchSender:
             self._give_back(tx, session_id, note, self.clock())
 
     @staticmethod
-    def _give_back(tx: documents.Connection, session_id: int, note: str, at: datetime) -> None:
+    def _give_back(tx: Any, session_id: int, note: str, at: datetime) -> None:
         bound = documents.keys_in_session(tx, session_id)
         documents.apply_all(
             tx,

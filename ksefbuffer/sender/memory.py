@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
-from ksefbuffer.ksef.limits import NO_LIMIT, Limit, Limiter
+from ksefbuffer.ksef.limits import Limit, Limiter
 from ksefbuffer.queue import calls, facts
 from ksefbuffer.queue.db import Database
 
 _WINDOW = timedelta(hours=1)
 _FACT = "rate_limits"
+# Their windows of a second are over before a new process could ask.
+_OVER_AT_ONCE = frozenset({"anonymous", "global"})
 
 
 class RememberedLimiter(Limiter):
@@ -29,11 +30,14 @@ class RememberedLimiter(Limiter):
             figures = facts.get(tx, _FACT)
         if figures is not None:
             super().adopt({group: Limit(*numbers) for group, numbers in figures[0].items()})
+        taken: dict[str, list[list[int]]] = {}
+        blocked: dict[str, list[int]] = {}
         for call in known:
             if call.blocked_until is None:
-                self.count(call.group, call.at)
-            elif call.blocked_until > now:
-                super().penalise(call.group, now, (call.blocked_until - now).total_seconds())
+                taken.setdefault(call.group, []).append([_ms(call.at), 1])
+            else:
+                blocked[call.group] = [_ms(call.at), _ms(call.blocked_until)]
+        self.restore({"taken": taken, "blocked": blocked}, now)
 
     def remember_figures(self, limits: Mapping[str, Limit], now: datetime) -> None:
         """KSeF's own figures, for the next start."""
@@ -41,9 +45,9 @@ class RememberedLimiter(Limiter):
         with self._database.transaction() as tx:
             facts.put(tx, _FACT, figures, at=now)
 
-    def reserve(self, group: str, now: datetime, **how: Any) -> float:
-        wait = super().reserve(group, now, **how)
-        if wait == 0 and self._counts_for_long(group):
+    def reserve(self, group: str, now: datetime, *, share: float = 1.0) -> float:
+        wait = super().reserve(group, now, share=share)
+        if wait == 0 and group not in _OVER_AT_ONCE:
             with self._database.transaction() as tx:
                 calls.note(tx, group, at=now)
                 if self._forgotten_until is None or now - self._forgotten_until > _WINDOW:
@@ -56,7 +60,7 @@ class RememberedLimiter(Limiter):
         with self._database.transaction() as tx:
             calls.note(tx, group, at=now, blocked_until=now + timedelta(seconds=retry_after_s))
 
-    def _counts_for_long(self, group: str) -> bool:
-        """A window of a second is over before a new process asks; only longer ones are worth a row."""
-        limit = self.limit(group)
-        return limit.per_minute != NO_LIMIT or limit.per_hour != NO_LIMIT
+
+def _ms(moment: datetime) -> int:
+    # Rounded up, as the limiter itself does: a call counts a moment longer rather than shorter.
+    return -int(-moment.timestamp() * 1000 // 1)

@@ -25,6 +25,7 @@ class Candidate:
     id: int
     form: str
     held: bool = False
+    urgent: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,20 @@ def plan(
     *,
     idle: timedelta,
     paused_until: datetime | None,
+    urgent_paused_until: datetime | None = None,
 ) -> Decision:
-    """The next decision. Sessions past their use are closed first: that is what brings their invoices a final word."""
+    """The next decision. ``urgent_paused_until`` is for urgent documents what ``paused_until`` is for all. Sessions past their use are closed first: that is what brings their invoices a final word."""
     for session in opened:
         reason = _why_close(session, now, idle, needed=any(c.form == session.form and not c.held for c in waiting))
         if reason:
             return Close(session.id, reason)
-    candidate = next((c for c in waiting if not c.held), None)
-    if candidate is None or (paused_until is not None and paused_until > now):
-        ends = [session.last_used_at + idle for session in opened]
-        if candidate is not None and paused_until is not None:
-            ends.append(paused_until)
-        return Rest(min(ends, default=None))
+    free = [c for c in waiting if not c.held]
+    ends = {True: urgent_paused_until, False: paused_until}
+    candidate = next((c for c in free if (ends[c.urgent] or now) <= now), None)
+    if candidate is None:
+        wakes = [session.last_used_at + idle for session in opened]
+        wakes += [end for c in free if (end := ends[c.urgent]) is not None]
+        return Rest(min(wakes, default=None))
     session_id = next((session.id for session in opened if session.form == candidate.form), None)
     return Open(candidate.form, candidate.id) if session_id is None else Send(candidate.id, session_id)
 

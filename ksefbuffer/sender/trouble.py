@@ -31,9 +31,15 @@ def length(fault: CallFault, failures: int) -> timedelta:
     return max(own, timedelta(seconds=fault.retry_after_s or 0))
 
 
-def hold_back(database: Database, fault: CallFault, now: datetime) -> datetime:
-    """Pauses the sender; returns until when. Raises StorageFault."""
-    scope = f"limit:{fault.operation or 'ksef'}" if isinstance(fault, RateLimited) else SCOPE
+def hold_back(database: Database, fault: CallFault, now: datetime, *, urgent: bool = True) -> datetime:
+    """Pauses the sender; returns until when. Raises StorageFault.
+
+    When an ordinary document met our own count of a limit, urgent ones still have their share of it.
+    """
+    scope = SCOPE
+    if isinstance(fault, RateLimited):
+        ordinary = not urgent and fault.http_status is None
+        scope = f"limit:{fault.operation or 'ksef'}{pauses.ORDINARY if ordinary else ''}"
     with database.transaction() as tx:
         known = pauses.known(tx, scope)
         until = now + length(fault, 1 if known is None else known.step + 1)

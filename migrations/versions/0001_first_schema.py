@@ -38,6 +38,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_buffer")),
     )
     op.create_table(
+        "calls",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("grp", sa.String(length=64), nullable=False),
+        sa.Column("blocked_until", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_calls")),
+    )
+    op.create_index("ix_calls_at", "calls", ["at"], unique=False)
+
+    op.create_table(
         "facts",
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("value", sa.JSON(), nullable=False),
@@ -59,7 +69,9 @@ def upgrade() -> None:
         "sessions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("reference", sa.String(length=64), nullable=True),
+        sa.Column("kind", sa.String(length=8), server_default="online", nullable=False),
         sa.Column("form", sa.String(length=16), nullable=False),
+        sa.Column("offline", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("state", sa.String(length=8), nullable=False),
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("valid_until", sa.DateTime(timezone=True), nullable=True),
@@ -71,6 +83,7 @@ def upgrade() -> None:
         sa.Column("looks", sa.Integer(), server_default="0", nullable=False),
         sa.Column("status_code", sa.Integer(), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
+        sa.CheckConstraint("kind IN ('batch', 'online')", name=op.f("ck_sessions_kind")),
         sa.CheckConstraint("state IN ('closing', 'done', 'open', 'opening')", name=op.f("ck_sessions_state")),
         sa.CheckConstraint("state IN ('opening', 'done') OR reference IS NOT NULL", name=op.f("ck_sessions_reference")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
@@ -117,6 +130,8 @@ def upgrade() -> None:
         sa.Column("verdict", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("resends", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("attachment", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+        sa.Column("batch_failures", sa.Integer(), server_default="0", nullable=False),
         sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("next_poll_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("polls", sa.Integer(), server_default="0", nullable=False),
@@ -223,6 +238,7 @@ def upgrade() -> None:
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("urgent", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.CheckConstraint("told <= wanted", name=op.f("ck_deliveries_not_ahead")),
         sa.ForeignKeyConstraint(["arrival"], ["arrivals.id"], name=op.f("fk_deliveries_arrival")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
@@ -231,7 +247,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_deliveries_due",
         "deliveries",
-        ["due_at"],
+        ["urgent", "due_at"],
         unique=False,
         sqlite_where=sa.text("told < wanted"),
         postgresql_where=sa.text("told < wanted"),

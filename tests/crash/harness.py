@@ -193,7 +193,9 @@ class World:
         steps: list[Callable[[], bool]] = [
             lambda: buffer.folder.take_in(self.clock()),
             buffer.dispatch.step,
+            buffer.batches.step,
             buffer.reconcile.step,
+            buffer.settle_batches.step,
             lambda: buffer.deliver.step(self.clock()),
         ]
         for _ in range(ROUNDS):
@@ -210,6 +212,7 @@ class World:
     def _sleep_until_due(self, buffer: Buffer) -> None:
         with buffer.database.reading() as tx:
             dues = [deliveries.next_due(tx), buffer.dispatch.next_due, buffer.reconcile.next_due]
+            dues += [buffer.batches.next_due, buffer.settle_batches.next_due]
         dues.append(buffer.folder.next_scan(self.clock()))
         due = min((due for due in dues if due is not None), default=self.clock() + timedelta(minutes=1))
         self.clock.now = max(due, self.clock.now + timedelta(milliseconds=50))
