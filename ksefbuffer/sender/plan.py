@@ -77,7 +77,10 @@ def plan(
     paused_until: datetime | None,
     urgent_paused_until: datetime | None = None,
 ) -> Decision:
-    """The next decision. ``urgent_paused_until`` is for urgent documents what ``paused_until`` is for all. Sessions past their use are closed first: that is what brings their invoices a final word."""
+    """The next decision. ``urgent_paused_until`` is for urgent documents what ``paused_until`` is for all.
+
+    Sessions past their use are closed first: that is what brings their invoices a final word.
+    """
     for session in opened:
         reason = _why_close(session, now, idle, needed=any(c.form == session.form and not c.held for c in waiting))
         if reason:

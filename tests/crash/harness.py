@@ -130,9 +130,11 @@ class CountedDatabase(Database):
 
 class World:
     """Folders, database and KSeF that outlive the buffer's lives. ``good`` invoices lie in the inbox, and with them a
-    bad one and a sidecar; with 0 it is empty."""
+    bad one and a sidecar; with 0 it is empty. With ``batch`` what is not urgent goes in batches."""
 
-    def __init__(self, folder: Path, template: Path, *, good: int = 3, limits: str = "none") -> None:
+    def __init__(
+        self, folder: Path, template: Path, *, good: int = 3, limits: str = "none", batch: bool = False
+    ) -> None:
         self.folder = folder
         self.clock = Clock()
         self.sandbox = Sandbox(clock=self.clock, latency_s=0.2, limits=limits, seed=7)
@@ -140,7 +142,10 @@ class World:
         self.wire = Wire(self.sandbox, self.stuck)
         (folder / "data").mkdir(parents=True)
         shutil.copy(template, folder / "data" / "ksefbuffer.db")
-        (folder / "config.toml").write_text(f'nip = "{NIP}"\nenvironment = "sandbox"\n')
+        (folder / "config.toml").write_text(
+            f'nip = "{NIP}"\nenvironment = "sandbox"\n[sending]\nbatch_from = {2 if batch else 0}\n'
+        )
+        self.batch = batch
         self.config = configuration.load(folder / "config.toml", {})
         self.good: dict[str, bytes] = {}
         self.bad: dict[str, bytes] = {}
@@ -184,9 +189,13 @@ class World:
             sleep=self.clock.sleep,
             transport=self.wire,
         )
-        return assemble(
+        buffer = assemble(
             self.config, clock=self.clock, sleep=self.clock.sleep, database=database, ksef=ksef, limiter=limiter
         )
+        if self.batch:
+            # A few invoices are worth a batch here, so that a scenario stays short.
+            buffer.batches.pace.batch_s = 0.0
+        return buffer
 
     def work(self, buffer: Buffer, until: Callable[[], bool] | None = None) -> None:
         """Steps in turn until everything rests, or until ``until()``; time jumps to the next due moment."""

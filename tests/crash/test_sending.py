@@ -5,10 +5,6 @@ requests: none lost, none sent twice, every answer delivered. And controls: the 
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,90 +12,14 @@ import pytest
 from ksefbuffer.erp import delivery
 from ksefbuffer.erp.folder import FolderConnector
 from ksefbuffer.errors import Unreachable
-from ksefbuffer.identity.material import Credential, load_credential
-from ksefbuffer.identity.selfsigned import make_selfsigned
-from ksefbuffer.ksef.auth import CertificateLogin
 from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.queue import deliveries, documents, sessions
 from ksefbuffer.queue.states import Event
 from ksefbuffer.sender import dispatch, reconcile
-from tests.crash.harness import START, Fate, World, template_database
-from tests.samples import NIP
+from tests.crash.harness import Fate
+from tests.crash.playing import LOST, PAIR_STRIDE, LostThenKilled, Scenario, calls, failures, some_failures
 
 pytestmark = pytest.mark.crash
-
-LOST = ("lost", "never", "503", "late:1", "late:4", "late:1000")
-# 1 runs every pair; the default keeps the suite to minutes. Odd, so that it drifts over the kinds of boundary.
-PAIR_STRIDE = int(os.environ.get("CRASH_STRIDE", "13"))
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template_database(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture(scope="module")
-def login(tmp_path_factory: pytest.TempPathFactory) -> CertificateLogin:
-    folder = tmp_path_factory.mktemp("login")
-    certificate, key = make_selfsigned(NIP, now=START - timedelta(days=1))
-    (folder / "a.crt").write_bytes(certificate)
-    (folder / "a.key").write_bytes(key)
-    credential: Credential = load_credential(
-        certificate=folder / "a.crt", private_key=folder / "a.key", pkcs12=None, password=None
-    )
-    return CertificateLogin(credential)
-
-
-@pytest.fixture
-def scenario(tmp_path: Path, template: Path, login: CertificateLogin) -> Callable[[Sequence[Fate]], World]:
-    numbers = itertools.count()
-
-    def play(fates: Sequence[Fate]) -> World:
-        world = World(tmp_path / str(next(numbers)), template)
-        for fate in fates:
-            if world.live(fate, login):
-                break
-            # A request that was stuck in the network arrives between two lives.
-            world.wire.deliver_stuck(only_due=False)
-        else:
-            assert world.live(Fate(), login)
-        world.wire.deliver_stuck(only_due=False)
-        return world
-
-    return play
-
-
-Scenario = Callable[[Sequence[Fate]], World]
-
-
-@pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory, template: Path, login: CertificateLogin) -> list[str]:
-    """The boundaries of an undisturbed life, in order."""
-    world = World(tmp_path_factory.mktemp("course") / "0", template)
-    fate = Fate()
-    assert world.live(fate, login)
-    world.books()
-    return fate.seen
-
-
-def _tell(fates: Sequence[Fate]) -> str:
-    return " then ".join(
-        f"{f.how} at {f.at} ({f.seen[f.at - 1] if 0 < f.at <= len(f.seen) else 'not reached'})" for f in fates
-    )
-
-
-def _failures(scenario: Scenario, plans: Iterator[Sequence[Fate]]) -> list[str]:
-    failures = []
-    for fates in plans:
-        try:
-            scenario(fates).books()
-        except AssertionError as error:
-            failures.append(f"{_tell(fates)}: {next(iter(str(error).splitlines()), repr(error))}")
-    return failures
-
-
-def _calls(course: list[str]) -> list[int]:
-    return [at for at, what in enumerate(course, 1) if " POST " in what or " GET " in what]
 
 
 def test_the_course_has_every_kind_of_boundary(course: list[str]) -> None:
@@ -116,7 +36,7 @@ def test_the_course_has_every_kind_of_boundary(course: list[str]) -> None:
 
 
 def test_a_kill_at_every_boundary_loses_and_doubles_nothing(scenario: Scenario, course: list[str]) -> None:
-    assert _failures(scenario, ([Fate(at)] for at in range(1, len(course) + 1))) == []
+    assert failures(scenario, ([Fate(at)] for at in range(1, len(course) + 1))) == []
 
 
 @pytest.mark.parametrize("how", LOST)
@@ -124,44 +44,27 @@ def test_an_answer_lost_at_every_call_loses_and_doubles_nothing(
     scenario: Scenario, course: list[str], how: str
 ) -> None:
     kind = "after" if how in ("lost", "503") else "before"
-    calls = [at for at in _calls(course) if course[at - 1].startswith(kind)]
-    assert calls
-    assert _failures(scenario, ([Fate(at, how)] for at in calls)) == []
+    chosen = [at for at in calls(course) if course[at - 1].startswith(kind)]
+    assert chosen
+    assert failures(scenario, ([Fate(at, how)] for at in chosen)) == []
 
 
 def test_pairs_of_kills_lose_and_double_nothing(scenario: Scenario, course: list[str]) -> None:
     pairs = list(itertools.product(range(1, len(course) + 1), repeat=2))[:: PAIR_STRIDE * 11]
     assert len(pairs) > 50
-    assert _failures(scenario, ([Fate(first), Fate(second)] for first, second in pairs)) == []
+    assert failures(scenario, ([Fate(first), Fate(second)] for first, second in pairs)) == []
 
 
 def test_a_lost_answer_and_then_a_kill_lose_and_double_nothing(scenario: Scenario, course: list[str]) -> None:
     """The first life loses an answer and is killed a little later; the second finds what is left."""
-    calls = [at for at in _calls(course) if course[at - 1].startswith("before")]
-    plans = [(at, how, after) for at in calls for how in ("never", "late:1000") for after in (1, 3, 7, 12, 20)]
+    before = [at for at in calls(course) if course[at - 1].startswith("before")]
+    plans = [(at, how, after) for at in before for how in ("never", "late:1000") for after in (1, 3, 7, 12, 20)]
     chosen = plans[:: max(1, PAIR_STRIDE // 3)]
     assert len(chosen) > 40
-    assert _failures(scenario, ([_LostThenKilled(at, how, after), Fate()] for at, how, after in chosen)) == []
-
-
-class _LostThenKilled(Fate):
-    def __init__(self, at: int, how: str, after: int) -> None:
-        super().__init__(at, how)
-        self._kill_at = at + after
-
-    def meet(self, what: str) -> str | None:
-        how = super().meet(what)
-        if self.count == self._kill_at:
-            self.at, self.how, self.count = self.count, "kill", self.count - 1
-            return super().meet(what)
-        return how
+    assert failures(scenario, ([LostThenKilled(at, how, after), Fate()] for at, how, after in chosen)) == []
 
 
 # Controls: each takes one guard away. A guard whose absence no scenario notices would prove nothing.
-
-
-def _some_failures(scenario: Scenario, plans: Iterator[Sequence[Fate]]) -> bool:
-    return any(_failures(scenario, iter([fates])) for fates in plans)
 
 
 def test_control_without_the_fence_an_invoice_goes_twice(
@@ -171,9 +74,9 @@ def test_control_without_the_fence_an_invoice_goes_twice(
     monkeypatch.setattr(Ksef, "close_session", lambda self, reference: None)
     monkeypatch.setattr(reconcile, "session_final", lambda code: True)
     sends = [
-        at for at in _calls(course) if course[at - 1].startswith("before POST") and course[at - 1].endswith("/invoices")
+        at for at in calls(course) if course[at - 1].startswith("before POST") and course[at - 1].endswith("/invoices")
     ]
-    assert _some_failures(scenario, ([Fate(at, how)] for at in sends for how in ("late:4", "late:1000")))
+    assert some_failures(scenario, ([Fate(at, how)] for at in sends for how in ("late:4", "late:1000")))
 
 
 def test_control_taking_a_lost_answer_for_not_taken_sends_twice(
@@ -189,9 +92,9 @@ def test_control_taking_a_lost_answer_for_not_taken_sends_twice(
 
     monkeypatch.setattr(Ksef, "send", believing)
     sends = [
-        at for at in _calls(course) if course[at - 1].startswith("after POST") and course[at - 1].endswith("/invoices")
+        at for at in calls(course) if course[at - 1].startswith("after POST") and course[at - 1].endswith("/invoices")
     ]
-    assert _some_failures(scenario, ([Fate(at, "lost")] for at in sends))
+    assert some_failures(scenario, ([Fate(at, "lost")] for at in sends))
 
 
 def test_control_queueing_anew_after_a_restart_sends_twice(
@@ -207,9 +110,9 @@ def test_control_queueing_anew_after_a_restart_sends_twice(
 
     monkeypatch.setattr(dispatch.Dispatch, "recover", naive)
     sends = [
-        at for at in _calls(course) if course[at - 1].startswith("after POST") and course[at - 1].endswith("/invoices")
+        at for at in calls(course) if course[at - 1].startswith("after POST") and course[at - 1].endswith("/invoices")
     ]
-    assert _some_failures(scenario, ([Fate(at)] for at in sends))
+    assert some_failures(scenario, ([Fate(at)] for at in sends))
 
 
 def test_control_moving_a_file_before_the_commit_loses_it(
@@ -223,7 +126,7 @@ def test_control_moving_a_file_before_the_commit_loses_it(
         return original(self, ready, now)
 
     monkeypatch.setattr(FolderConnector, "_take", eager)
-    assert _some_failures(scenario, ([Fate(at)] for at in range(1, 40)))
+    assert some_failures(scenario, ([Fate(at)] for at in range(1, 40)))
 
 
 def test_control_answers_forgotten_on_delivery_failure_are_missed(
@@ -245,4 +148,4 @@ def test_control_answers_forgotten_on_delivery_failure_are_missed(
 
     monkeypatch.setattr(delivery.Deliver, "step", hasty)
     writes = [at for at, what in enumerate(course, 1) if what == "before write_whole"]
-    assert _some_failures(scenario, ([Fate(at + shift)] for at in writes for shift in (0, 1, 2)))
+    assert some_failures(scenario, ([Fate(at + shift)] for at in writes for shift in (0, 1, 2)))
