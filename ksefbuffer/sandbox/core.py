@@ -14,11 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import control, logins, operations, sessions, settlement
+from . import control, ledger, logins, operations, sessions, settlement
 from .bearer import ACCESS, REFRESH, Tokens
 from .faults import OUTAGE_STYLES, Faults, Outage, after_work, before_work
 from .keys import Keys
-from .ledger import IN_SIGHT
 from .limits import RateLimits
 from .operations import Operation
 from .processing import Examiner
@@ -110,7 +109,7 @@ class Sandbox:
                 settle(self._world, now)
             with self._world.store.transaction():
                 yield self._world
-            self._examiner.attend(now)
+            self._examiner.wake()
 
     # --- answering -------------------------------------------------------------------------------------------------
 
@@ -265,10 +264,7 @@ class Sandbox:
     def invoices(self) -> list[SandboxInvoice]:
         """Everything ever handed in, in order, refused ones too."""
         with self._locked() as world:
-            rows = world.store.all(
-                "SELECT i.ksef_number, i.sha256, i.seller, i.number, i.session, i.code, i.invoicing_at, s.context_value"
-                f" FROM invoices i JOIN sessions s ON s.reference = i.session WHERE {IN_SIGHT} ORDER BY i.seq"
-            )
+            rows = ledger.handed_in(world)
         return [
             SandboxInvoice(
                 ksef_number=row["ksef_number"],

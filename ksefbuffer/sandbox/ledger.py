@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -80,6 +81,14 @@ def repetition(world: World, sha256: str) -> tuple[str, str] | None:
     if row["code"] == 200:
         return "resend-accepted", "a file with this hash already has a KSeF number"
     return "double-send", "a file with this hash is still being processed"
+
+
+def handed_in(world: World) -> list[sqlite3.Row]:
+    """Everything in sight, in order."""
+    return world.store.all(
+        "SELECT i.ksef_number, i.sha256, i.seller, i.number, i.session, i.code, i.invoicing_at, s.context_value"  # noqa: S608
+        f" FROM invoices i JOIN sessions s ON s.reference = i.session WHERE {IN_SIGHT} ORDER BY i.seq"
+    )
 
 
 def show(world: World, session: str, due_at: datetime) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sqlite3
 import threading
 from base64 import b64encode
 from collections import Counter
@@ -211,11 +210,17 @@ class Examiner:
         self._thread: threading.Thread | None = None
 
     def attend(self, now: datetime) -> None:
-        """Not to be called within a transaction."""
+        """Before a call is served: nothing that is due may be left. Not to be called within a transaction."""
         if self._on_call:
             while session := next_package(self._world, now):
                 examine(self._world, session, self._halt.is_set, None)
-        elif self._thread is None and not self._halt.is_set() and next_package(self._world, None):
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Lets the thread, if there is to be one, find what it has to do."""
+        idle = not self._on_call and self._thread is None and not self._halt.is_set()
+        if idle and next_package(self._world, None):
             self._thread = threading.Thread(target=self._work, name="sandbox-examiner", daemon=True)
             self._thread.start()
 

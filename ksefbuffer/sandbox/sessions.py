@@ -66,7 +66,7 @@ def read_terms(fields: Fields, forms: Sequence[Form]) -> Terms:
     if code:
         system_code, version, value = code.text("systemCode"), code.text("schemaVersion"), code.text("value")
         form = BY_SYSTEM_CODE.get(system_code)
-        if form not in forms or (form.schema_version, form.value) != (version, value):
+        if form is None or form not in forms or (form.schema_version, form.value) != (version, value):
             known = "; ".join(f"{form.system_code}, {form.schema_version}, {form.value}" for form in forms)
             fields.wrong("formCode", f"nie jest obsługiwanym schematem; obsługiwane: {known}")
     encryption = fields.inside("encryption")

@@ -34,7 +34,7 @@ _DATES = {
     "dateModifiedTo": "updated_at <= ?",
 }
 _COUNTS = (
-    "SELECT count(*) AS whole, coalesce(sum(code = 200), 0) AS good, coalesce(sum(code > 200), 0) AS bad"
+    "SELECT count(*) AS whole, coalesce(sum(code = 200), 0) AS good, coalesce(sum(code > 200), 0) AS bad"  # noqa: S608
     f" FROM invoices WHERE session = ? AND {IN_SIGHT}"
 )
 
