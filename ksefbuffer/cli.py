@@ -347,6 +347,18 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
         problems.append(
             f"Odpowiedzi, których nie udało się doręczyć: {seen.answers_failing} ({seen.last_answer_error})."
         )
+    if seen.stuck:
+        problems.append(
+            f"KSeF nie wydał jeszcze wyroku o {seen.stuck} dokumentach, najstarszy czeka od "
+            f"{answers.moment(seen.stuck_since)}. Bufor pyta dalej i nie wysyła ich ponownie."
+        )
+    limits = seen.limits[0] if seen.limits else {}
+    strangers = sorted(group for group, usage in limits.items() if usage.get("foreign_since"))
+    if strangers:
+        problems.append(
+            f"Limity KSeF zużywa też ktoś inny w naszym kontekście ({', '.join(strangers)}): KSeF odmawia, choć bufor "
+            "mieści się w limicie. Sprawdź, jakie inne programy wysyłają dla tego NIP."
+        )
     certificate = _certificate(config, now)
     if certificate and certificate["problem"]:
         problems.append(certificate["problem"])
@@ -371,6 +383,8 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
         "oldest_waiting_at": answers.moment(seen.oldest_waiting),
         "next_attempt_at": answers.moment(seen.next_attempt),
         "pauses": pauses,
+        "limits": {"as_of": answers.moment(seen.limits[1]) if seen.limits else None, "groups": limits},
+        "stuck": {"count": seen.stuck, "since": answers.moment(seen.stuck_since)},
         "open_sessions": seen.open_sessions,
         "upo_waiting": seen.upos_due,
         "answers": {"due": seen.answers_due, "failing": seen.answers_failing, "last_error": seen.last_answer_error},
@@ -446,6 +460,10 @@ def _print_status(settings: _Settings, facts: dict[str, Any]) -> None:
     rows.append((say("Kolejka", "Queue"), ", ".join(f"{names[state]} {count}" for state, count in counts.items())))
     rows.append((say("Najstarsza czeka od", "Oldest waiting since"), facts["oldest_waiting_at"] or "-"))
     rows += [(say("Wstrzymane do", "Paused until"), f"{p['until']}: {p['message']}") for p in facts["pauses"]]
+    for group, usage in facts["limits"]["groups"].items():
+        if usage["hour"] and usage["per_hour"] > 0:
+            used = f"{group}: {usage['hour']}/{usage['per_hour']}"
+            rows.append((say("Limit na godzinę", "Hourly limit"), used))
     rows.append((say("UPO do pobrania", "UPOs to fetch"), str(facts["upo_waiting"])))
     rows.append((say("Odpowiedzi do doręczenia", "Answers to deliver"), str(facts["answers"]["due"])))
     stays = say("W inboxie zostaje", "Stays in the inbox")

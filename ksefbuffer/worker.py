@@ -18,6 +18,7 @@ from pathlib import Path
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from ksefbuffer.config import Config
+from ksefbuffer.erp import answers
 from ksefbuffer.erp.delivery import Connector, Deliver
 from ksefbuffer.erp.folder import FolderConnector, Folders
 from ksefbuffer.erp.rows import RowConnector
@@ -37,6 +38,7 @@ from ksefbuffer.sender.handin import BatchSender
 from ksefbuffer.sender.memory import RememberedLimiter
 from ksefbuffer.sender.pace import Pace
 from ksefbuffer.sender.reconcile import Reconcile
+from ksefbuffer.sender.strays import Strays
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ _LONGEST_FAULT_PAUSE_S = 30.0
 # A duty that has not finished a round for so long hangs: longer than any chain of timeouts in one step.
 _HUNG_AFTER_S = 600.0
 _WATCHDOG_EVERY_S = 10
+_LIMITS_TOLD_EVERY_S = 15
 _LEAD_CHECKED_EVERY_S = 5
 _STOP_WITHIN_S = 45.0
 
@@ -68,6 +71,7 @@ class Buffer:
     reconcile: Reconcile
     batches: BatchSender
     settle_batches: Reconcile
+    strays: Strays
     deliver: Deliver
     clock: Clock
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -178,6 +182,7 @@ def assemble(
         reconcile=Reconcile(database, ksef, clock, pace, context=branch),
         batches=batches,
         settle_batches=Reconcile(database, ksef, clock, pace, context=branch, kind="batch"),
+        strays=Strays(database, ksef, clock),
         deliver=Deliver(database, connectors, config.ksef.qr_url),
         clock=clock,
         environ=environ or {},
@@ -277,15 +282,17 @@ class Worker:
         settle = Duty(
             "settle", buffer.settle_batches.step, next_due=lambda: buffer.settle_batches.next_due, clock=clock
         )
+        strays = Duty("strays", buffer.strays.step, next_due=lambda: buffer.strays.next_due, clock=clock)
         intake.wakes = (dispatch, batch, answers)
         dispatch.wakes = (reconcile, answers)
         batch.wakes = (settle, answers)
         reconcile.wakes = (answers, dispatch)
         settle.wakes = (answers, batch, dispatch)
-        self.duties = [intake, dispatch, batch, reconcile, settle, answers]
+        self.duties = [intake, dispatch, batch, reconcile, settle, strays, answers]
         self._intake = intake
         self._told: dict[str, str] = {}
         self._table_state: dict[str, object] = {}
+        self._limits_told: dict[str, object] = {}
         if buffer.rows is not None:
             table = Duty("table", self._take_rows, next_due=lambda: None, clock=clock)
             table.wakes = (dispatch, batch, answers)
@@ -305,6 +312,7 @@ class Worker:
         if self._table is not None:
             scheduler.add_job(self._table.wake.set, "interval", seconds=config.table.poll_seconds)
         scheduler.add_job(self._safety_wake, "interval", seconds=SAFETY_WAKE.total_seconds())
+        scheduler.add_job(self._tell_limits, "interval", seconds=_LIMITS_TOLD_EVERY_S)
         scheduler.add_job(self._pat_watchdog, "interval", seconds=_WATCHDOG_EVERY_S)
         scheduler.add_job(self._check_lead, "interval", seconds=_LEAD_CHECKED_EVERY_S)
         for duty in self.duties:
@@ -363,6 +371,27 @@ class Worker:
         if not self._leads():
             self.lost_lead = True
             self.stop.set()
+
+    def _tell_limits(self) -> None:
+        """What is used of KSeF's limits, for ``status``; written only when it changed."""
+        now = self._buffer.clock()
+        limiter = self._buffer.dispatch.limiter
+        used: dict[str, object] = {}
+        for group, usage in limiter.snapshot(now).items():
+            if usage.per_hour or usage.blocked_until or usage.foreign_since:
+                limit = limiter.limit(group)
+                used[group] = {
+                    "minute": usage.per_minute,
+                    "per_minute": limit.per_minute,
+                    "hour": usage.per_hour,
+                    "per_hour": limit.per_hour,
+                    "blocked_until": answers.moment(usage.blocked_until),
+                    "foreign_since": answers.moment(usage.foreign_since),
+                }
+        if used != self._limits_told:
+            self._limits_told = used
+            with self._buffer.database.transaction() as tx:
+                facts.put(tx, "limits", used, at=now)
 
     def _pat_watchdog(self) -> None:
         hung = [duty.name for duty in self.duties if time.monotonic() - duty.round_finished > _HUNG_AFTER_S]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -12,6 +12,9 @@ from ksefbuffer.queue import facts
 from ksefbuffer.queue.models import deliveries, documents, pauses, sessions
 from ksefbuffer.queue.pauses import Pause
 from ksefbuffer.queue.states import State
+
+# KSeF takes seconds; what it has not judged by then is worth a person's knowledge, but never a second send (§4.3).
+STUCK_AFTER = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Overview:
     next_attempt: datetime | None
     pauses: list[Pause]
     open_sessions: int
+    stuck: int
+    stuck_since: datetime | None
     answers_due: int
     answers_failing: int
     last_answer_error: str | None
@@ -39,6 +44,7 @@ def overview(tx: Connection, now: datetime) -> Overview:
         counts[state] = count
     waiting = documents.c.state.in_([str(State.QUEUED), str(State.FAILED), str(State.PROCESSING)])
     due = deliveries.c.told < deliveries.c.wanted
+    stuck = (documents.c.state == str(State.PROCESSING)) & (documents.c.handed_at < now - STUCK_AFTER)
     return Overview(
         counts=counts,
         oldest_waiting=tx.execute(select(func.min(documents.c.received_at)).where(waiting)).scalar_one(),
@@ -47,6 +53,8 @@ def overview(tx: Connection, now: datetime) -> Overview:
         ).scalar_one(),
         pauses=[Pause(**row._mapping) for row in tx.execute(select(pauses).order_by(pauses.c.until.desc()))],
         open_sessions=tx.execute(select(func.count()).where(sessions.c.state == "open")).scalar_one(),
+        stuck=tx.execute(select(func.count()).where(stuck)).scalar_one(),
+        stuck_since=tx.execute(select(func.min(documents.c.handed_at)).where(stuck)).scalar_one(),
         answers_due=tx.execute(select(func.count()).where(due)).scalar_one(),
         answers_failing=tx.execute(select(func.count()).where(due, deliveries.c.attempts > 0)).scalar_one(),
         last_answer_error=tx.execute(

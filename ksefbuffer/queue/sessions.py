@@ -139,6 +139,23 @@ def next_look(tx: Connection, kind: str) -> datetime | None:
     return due
 
 
+def openings_lost(tx: Connection, *, since: datetime) -> list[datetime]:
+    """When we asked for online sessions and never learned a reference."""
+    query = select(sessions.c.opened_at).where(
+        sessions.c.kind == "online",
+        sessions.c.state == "done",
+        sessions.c.reference.is_(None),
+        sessions.c.opened_at >= since,
+    )
+    return list(tx.execute(query).scalars())
+
+
+def references(tx: Connection, *, since: datetime) -> set[str]:
+    """References of the sessions we know."""
+    query = select(sessions.c.reference).where(sessions.c.reference.is_not(None), sessions.c.opened_at >= since)
+    return {str(reference) for reference in tx.execute(query).scalars()}
+
+
 def has_unjudged(tx: Connection, session_id: int) -> bool:
     """Whether a document of the session still waits for KSeF's word."""
     return bool(
