@@ -21,7 +21,7 @@ from .sessions import (
     read_terms,
     status_forbids,
 )
-from .store import restored, stored
+from .store import stored
 from .texts import UPLOAD_TIME_OVER
 from .wire import BadRequest, Response, as_json, nothing
 from .world import Call, World
@@ -164,7 +164,7 @@ def close_batch(world: World, call: Call) -> Response:
         "UPDATE sessions SET code = 150, closed_at = ?, updated_at = ?, settles_at = ? WHERE reference = ?",
         stored(call.now),
         stored(call.now),
-        stored(max(call.now + world.latency, restored(session["settles_at"]))),
+        stored(call.now + world.latency),
         reference,
     )
     order_end(world, call, reference)

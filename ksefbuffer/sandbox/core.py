@@ -68,7 +68,8 @@ class Sandbox:
     ``state``: a file that everything survives in, None for memory. ``clock``: aware UTC, the real one by default.
     ``limits``: "production" (FACTS §6), "test" (ten times that) or "none"; their windows and pauses pass
     ``time_scale`` times faster than KSeF's. ``seed``: the same seed gives the same references and KSeF numbers.
-    ``base_url`` is for clients: the running server's, else one for ``transport()``.
+    ``base_url`` is for clients: the running server's, else one for ``transport()``. ``calls`` counts calls by
+    operation, ``throttled`` those of them that a limit refused (429).
 
     With a ``clock`` of your own, packages are examined by the first call after they are due, so the clock alone
     decides what is seen; by the real clock a thread examines them while other calls are served.
@@ -87,6 +88,7 @@ class Sandbox:
         self.in_process_url = self.base_url = "http://ksef.sandbox/v2"
         self.clock = clock or (lambda: datetime.now(UTC))
         self.calls: Counter[str] = Counter()
+        self.throttled: Counter[str] = Counter()
         self.faults = Faults(operations.NAMES)
         self._outage: Outage | None = None
         lock = threading.RLock()
@@ -145,8 +147,8 @@ class Sandbox:
             with self._locked() as world:
                 response = operation.handle(world, call)
         except Refusal as refusal:
-            if isinstance(refusal, TooManyRequests) and refusal.during_pause:
-                call.note("ignored-retry-after", "called again before the time given in Retry-After was over")
+            if isinstance(refusal, TooManyRequests):
+                self._count_throttled(call, refusal)
             response = refusal.render(call.request, call.now)
             if isinstance(refusal, BadRequest):
                 log.info("%s refused code=%s %s", call.operation, refusal.code, " ".join(refusal.details))
@@ -203,6 +205,12 @@ class Sandbox:
         if segments and segments[0] in {"v2", "api", "storage"}:
             call.note("unknown-operation", "no such address in the API")
         return Problem(404, "Not Found", "Nie ma takiego adresu.")
+
+    def _count_throttled(self, call: Call, refusal: TooManyRequests) -> None:
+        with self._world.lock:
+            self.throttled[call.operation] += 1
+        if refusal.during_pause:
+            call.note("ignored-retry-after", "called again before the time given in Retry-After was over")
 
     def _record(self, call: Call) -> None:
         if not call.noted:
@@ -285,8 +293,8 @@ class Sandbox:
     @property
     def deviations(self) -> list[Deviation]:
         """What the clients did against the protocol, in order."""
-        with self._world.lock:
-            rows = self._world.store.all("SELECT * FROM deviations ORDER BY id")
+        with self._locked() as world:
+            rows = world.store.all("SELECT * FROM deviations ORDER BY id")
         return [Deviation(restored(row["at"]), row["operation"], row["name"], row["text"]) for row in rows]
 
     def forget_deviations(self) -> None:

@@ -21,7 +21,7 @@ from ksefbuffer.invoice.forms import BY_SYSTEM_CODE, Form
 from .archives import Unusable, files_in
 from .examination import Examination, examine_file
 from .ledger import OUT_OF_SIGHT, Verdict, enter, repetition, show, strike_out
-from .packages import PartHandedIn, put_together
+from .packages import PartHandedIn, begins_with_iv, put_together
 from .settlement import nip_of
 from .store import restored, stored
 from .world import World
@@ -76,21 +76,23 @@ def examine(world: World, session: str, halted: Callable[[], bool], clock: Calla
     with world.lock, world.store.transaction():
         strike_out(world, session)
         package = _package(world, session)
-    repeated: Counter[tuple[str, str]] = Counter()
+    noted: Counter[tuple[str, str]] = Counter()
     plain = world.shelf.path(f"{session}.plain")
     failure: Unusable | None = None
     try:
-        if put_together(
+        for part in package.parts:
+            if begins_with_iv(part, package.iv):
+                noted["iv-prefixed", "the ciphertext begins with the IV; it belongs in initializationVector only"] += 1
+        put_together(
             package.parts, key=package.key, iv=package.iv, size=package.size, sha256=package.sha256, into=plain
-        ):  # fmt: skip
-            repeated["iv-prefixed", "the ciphertext begins with the IV; it belongs in initializationVector only"] += 1
+        )
         ordinal = 1
         for files in _examined(package, files_in(plain, package.compression)):
             with world.lock, world.store.transaction():
                 if halted() or not _waits(world, session):
                     raise _Halted
                 for file in files:
-                    _enter(world, package, file, ordinal, repeated)
+                    _enter(world, package, file, ordinal, noted)
                     ordinal += 1
     except Unusable as fault:
         failure = fault
@@ -101,7 +103,7 @@ def examine(world: World, session: str, halted: Callable[[], bool], clock: Calla
         failure = Unusable(500)
     with world.lock, world.store.transaction():
         if _waits(world, session):
-            _finish(world, session, failure, clock() if clock else None, repeated)
+            _finish(world, session, failure, clock() if clock else None, noted)
 
 
 def _waits(world: World, session: str) -> bool:
@@ -157,9 +159,9 @@ def _examined(package: _Package, files: Iterator[tuple[str, bytes]]) -> Iterator
     yield heap
 
 
-def _enter(world: World, package: _Package, file: _File, ordinal: int, repeated: Counter[tuple[str, str]]) -> None:
+def _enter(world: World, package: _Package, file: _File, ordinal: int, noted: Counter[tuple[str, str]]) -> None:
     if known := repetition(world, file.sha256):
-        repeated[known] += 1
+        noted[known] += 1
     enter(
         world,
         file.examination,
@@ -176,7 +178,7 @@ def _enter(world: World, package: _Package, file: _File, ordinal: int, repeated:
 
 
 def _finish(
-    world: World, session: str, failure: Unusable | None, at: datetime | None, repeated: Counter[tuple[str, str]]
+    world: World, session: str, failure: Unusable | None, at: datetime | None, noted: Counter[tuple[str, str]]
 ) -> None:
     row = world.store.one("SELECT settles_at FROM sessions WHERE reference = ?", session)
     due = restored(row["settles_at"]) if row else None
@@ -193,8 +195,8 @@ def _finish(
         )
     world.store.run("UPDATE sessions SET settles_at = ? WHERE reference = ?", stored(due), session)
     world.store.run("UPDATE batches SET examined = 1 WHERE session = ?", session)
-    for (name, text), count in repeated.items():
-        world.record(due, "closeBatch", name, text if count == 1 else f"{text} ({count} files of one package)")
+    for (name, text), count in noted.items():
+        world.record(due, "closeBatch", name, text if count == 1 else f"{text} ({count} times in one package)")
     world.shelf.clear(session)
 
 
