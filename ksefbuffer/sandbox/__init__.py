@@ -19,6 +19,9 @@ publicKeys             GET /security/public-key-certificates
 openSession            POST /sessions/online
 sendInvoice            POST /sessions/online/{reference}/invoices
 closeSession           POST /sessions/online/{reference}/close
+openBatch              POST /sessions/batch
+uploadPart             PUT /storage/00/{session}/batch-parts/{part} (pre-signed)
+closeBatch             POST /sessions/batch/{reference}/close
 listSessions           GET /sessions
 sessionStatus          GET /sessions/{reference}
 sessionInvoices        GET /sessions/{reference}/invoices
@@ -34,8 +37,8 @@ rateLimits             GET /rate-limits
 contextLimits          GET /limits/context
 ====================== ==================================================================
 
-Deviations: bearer-on-storage, double-send, ignored-retry-after, iv-prefixed, no-public-key-id, no-user-agent,
-resend-accepted, unexpected-body, unknown-field, unknown-operation, unsupported-form, wrong-content-type.
+Deviations: bearer-on-storage, double-send, ignored-retry-after, iv-prefixed, late-upload, no-public-key-id,
+no-user-agent, resend-accepted, unexpected-body, unknown-field, unknown-operation, unsupported-form, wrong-content-type.
 """
 
 from __future__ import annotations

@@ -179,6 +179,10 @@ def _calls(sandbox: Sandbox, _: dict[str, Any]) -> Response:
     return as_json(200, dict(sandbox.calls))
 
 
+def _throttled(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    return as_json(200, dict(sandbox.throttled))
+
+
 def _release(sandbox: Sandbox, _: dict[str, Any]) -> Response:
     return as_json(200, {"released": sandbox.release()})
 
@@ -212,6 +216,7 @@ _ACTIONS: dict[tuple[str, tuple[str, ...]], Callable[[Sandbox, dict[str, Any]], 
     ("GET", ("deviations",)): _deviations,
     ("DELETE", ("deviations",)): _forget,
     ("GET", ("calls",)): _calls,
+    ("GET", ("throttled",)): _throttled,
     ("GET", ("settings",)): _settings,
     ("POST", ("settings",)): _set,
 }

@@ -7,21 +7,23 @@ import logging
 import threading
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import control, logins, operations, sessions
+from . import control, ledger, logins, operations, sessions, settlement
 from .bearer import ACCESS, REFRESH, Tokens
 from .faults import OUTAGE_STYLES, Faults, Outage, after_work, before_work
 from .keys import Keys
 from .limits import RateLimits
 from .operations import Operation
+from .processing import Examiner
 from .settlement import settle
-from .store import Store, restored, stored
+from .shelf import Shelf
+from .store import Store, restored
 from .wire import BadRequest, Problem, Refusal, Request, Response, TooManyRequests, accepts_xml, invalid
 from .world import Call, World
 
@@ -64,8 +66,13 @@ class Sandbox:
     """A strict local KSeF. Everything may be called from any thread.
 
     ``state``: a file that everything survives in, None for memory. ``clock``: aware UTC, the real one by default.
-    ``limits``: "production" (FACTS §6), "test" (ten times that) or "none". ``seed``: the same seed gives the same
-    references and KSeF numbers. ``base_url`` is for clients: the running server's, else one for ``transport()``.
+    ``limits``: "production" (FACTS §6), "test" (ten times that) or "none"; their windows and pauses pass
+    ``time_scale`` times faster than KSeF's. ``seed``: the same seed gives the same references and KSeF numbers.
+    ``base_url`` is for clients: the running server's, else one for ``transport()``. ``calls`` counts calls by
+    operation, ``throttled`` those of them that a limit refused (429).
+
+    With a ``clock`` of your own, packages are examined by the first call after they are due, so the clock alone
+    decides what is seen; by the real clock a thread examines them while other calls are served.
     """
 
     def __init__(
@@ -76,26 +83,35 @@ class Sandbox:
         latency_s: float = 0.2,
         limits: str = "production",
         seed: int | None = None,
+        time_scale: float = 1.0,
     ) -> None:
         self.in_process_url = self.base_url = "http://ksef.sandbox/v2"
         self.clock = clock or (lambda: datetime.now(UTC))
         self.calls: Counter[str] = Counter()
+        self.throttled: Counter[str] = Counter()
         self.faults = Faults(operations.NAMES)
         self._outage: Outage | None = None
         lock = threading.RLock()
         store = Store(state, seed)
         with store.transaction():
             keys = Keys(store, self.clock())
-            self._world = World(store, keys, Tokens(store), RateLimits(limits), lock, latency_s)
+            rates = RateLimits(limits, time_scale)
+            self._world = World(store, keys, Tokens(store), rates, Shelf(state), lock, latency_s)
             for name in ("paging", "links"):
                 store.secret(name)
+        self._examiner = Examiner(self._world, self.clock, on_call=clock is not None)
 
     @contextmanager
     def _locked(self) -> Iterator[World]:
-        """The state, brought up to now, in one transaction."""
-        with self._world.lock, self._world.store.transaction():
-            settle(self._world, self.clock())
-            yield self._world
+        """The state, brought up to now, in one transaction. What fell due stays done when the caller's work fails."""
+        with self._world.lock:
+            now = self.clock()
+            self._examiner.attend(now)
+            with self._world.store.transaction():
+                settle(self._world, now)
+            with self._world.store.transaction():
+                yield self._world
+            self._examiner.wake()
 
     # --- answering -------------------------------------------------------------------------------------------------
 
@@ -131,8 +147,8 @@ class Sandbox:
             with self._locked() as world:
                 response = operation.handle(world, call)
         except Refusal as refusal:
-            if isinstance(refusal, TooManyRequests) and refusal.during_pause:
-                call.note("ignored-retry-after", "called again before the time given in Retry-After was over")
+            if isinstance(refusal, TooManyRequests):
+                self._count_throttled(call, refusal)
             response = refusal.render(call.request, call.now)
             if isinstance(refusal, BadRequest):
                 log.info("%s refused code=%s %s", call.operation, refusal.code, " ".join(refusal.details))
@@ -167,6 +183,8 @@ class Sandbox:
         request = call.request
         if not request.header("user-agent"):
             call.note("no-user-agent", "the request has no User-Agent")
+        if operation.body == "file":
+            return
         expected = {"json": "application/json", "xml": "application/xml", "none": ""}[operation.body]
         if expected and request.content_type != expected:
             call.note("wrong-content-type", f"{request.content_type or 'no content type'} instead of {expected}")
@@ -188,25 +206,33 @@ class Sandbox:
             call.note("unknown-operation", "no such address in the API")
         return Problem(404, "Not Found", "Nie ma takiego adresu.")
 
+    def _count_throttled(self, call: Call, refusal: TooManyRequests) -> None:
+        with self._world.lock:
+            self.throttled[call.operation] += 1
+        if refusal.during_pause:
+            call.note("ignored-retry-after", "called again before the time given in Retry-After was over")
+
     def _record(self, call: Call) -> None:
         if not call.noted:
             return
         with self._world.lock, self._world.store.transaction():
             for name, text in call.noted:
-                log.warning("deviation %s at %s: %s", name, call.operation, text)
-                self._world.store.run(
-                    "INSERT INTO deviations (at, operation, name, text) VALUES (?, ?, ?, ?)",
-                    stored(call.now),
-                    call.operation,
-                    name,
-                    text,
-                )
+                self._world.record(call.now, call.operation, name, text)
 
     def _current_outage(self, now: datetime) -> Outage | None:
         outage = self._outage
         if outage is not None and outage.until is not None and now >= outage.until:
             self._outage = None
         return self._outage
+
+    def takes_file(self, method: str, path: str) -> bool:
+        """Whether the body of such a request may be large, and goes into a file by ``receive``."""
+        operation, _ = operations.find(method, Request(method, path).segments)
+        return operation is not None and operation.body == "file"
+
+    def receive(self, chunks: Iterable[bytes]) -> Path:
+        """Puts a large body into a file for ``Request.file``; whoever calls deletes what ``handle`` leaves of it."""
+        return self._world.shelf.receive(chunks)
 
     # --- carriers --------------------------------------------------------------------------------------------------
 
@@ -246,10 +272,7 @@ class Sandbox:
     def invoices(self) -> list[SandboxInvoice]:
         """Everything ever handed in, in order, refused ones too."""
         with self._locked() as world:
-            rows = world.store.all(
-                "SELECT i.ksef_number, i.sha256, i.seller, i.number, i.session, i.code, i.invoicing_at, s.context_value"
-                " FROM invoices i JOIN sessions s ON s.reference = i.session ORDER BY i.seq"
-            )
+            rows = ledger.handed_in(world)
         return [
             SandboxInvoice(
                 ksef_number=row["ksef_number"],
@@ -270,8 +293,8 @@ class Sandbox:
     @property
     def deviations(self) -> list[Deviation]:
         """What the clients did against the protocol, in order."""
-        with self._world.lock:
-            rows = self._world.store.all("SELECT * FROM deviations ORDER BY id")
+        with self._locked() as world:
+            rows = world.store.all("SELECT * FROM deviations ORDER BY id")
         return [Deviation(restored(row["at"]), row["operation"], row["name"], row["text"]) for row in rows]
 
     def forget_deviations(self) -> None:
@@ -296,12 +319,9 @@ class Sandbox:
             sessions.kill(world, reference, code)
 
     def release(self) -> int:
-        """Lets stuck invoices go on, as of now; returns how many."""
+        """Lets stuck invoices and batch sessions go on, as of now; returns how many."""
         with self._locked() as world:
-            return world.store.run(
-                "UPDATE invoices SET stuck = 0, due_at = max(due_at, ?) WHERE stuck AND code < 200",
-                stored(self.clock()),
-            )
+            return settlement.release(world, self.clock())
 
     def outage(self, seconds: float | None = None, style: str = "refused") -> None:
         """Nothing is served for ``seconds`` by the sandbox's clock (None: until ``stop_outage``).
@@ -344,5 +364,6 @@ class Sandbox:
         return json.dumps(items, ensure_ascii=False)
 
     def close(self) -> None:
+        self._examiner.stop()
         with self._world.lock:
             self._world.store.close()

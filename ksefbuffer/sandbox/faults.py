@@ -19,13 +19,25 @@ KINDS = {
     "cut_after": "does the work, then closes the connection without an answer",
     "cut_body": "does the work, then closes the connection in the middle of the body",
     "empty": "does the work, then answers with an empty body",
-    "stuck": "the invoice stays at 150 until released",
-    "invoice_status": "the invoice ends with status `code`",
+    "stuck": "the invoice, or the batch session, stays at 150 until released",
+    "invoice_status": "the invoice (of a package: that with `ordinal`) ends with status `code`",
     "session_status": "the session ends with status `code`",
+    "session_unknown": "answers 21173, though the session is there",
+    "storage_lag": "answers 21205, as if the storage did not show the uploaded parts yet",
+    "wrong_original_session": "duplicates in the package name their own session as that of the original",
 }
-_ON_INVOICE = {"stuck", "invoice_status"}
-_ON_SESSION = {"session_status"}
-_SESSION_OPERATIONS = {"openSession", "sendInvoice", "closeSession"}
+_HAPPENS_AT = {
+    "stuck": {"sendInvoice", "closeBatch"},
+    "invoice_status": {"sendInvoice", "closeBatch"},
+    "session_status": {"openSession", "sendInvoice", "closeSession", "openBatch", "uploadPart", "closeBatch"},
+    "session_unknown": {
+        *("sendInvoice", "closeSession", "closeBatch", "sessionStatus", "sessionInvoices", "failedInvoices"),
+        *("invoiceStatus", "invoiceUpo", "invoiceUpoByKsefNumber", "sessionUpo"),
+    },
+    "storage_lag": {"closeBatch"},
+    "wrong_original_session": {"closeBatch"},
+}
+"""Kinds that do not trouble the exchange itself, and the operations they belong to."""
 
 BLOCKED_PAGE = (
     b"<html><head><title>Request blocked</title></head><body><h1>Request blocked</h1>"
@@ -40,7 +52,8 @@ FIREWALL_PAGE = (
 class Fault:
     """One ordered trouble. ``operation`` is a name from the operations' list or "*"; ``times`` None means for ever;
     the first ``skip`` matching calls pass unharmed. ``seconds`` is for delay, ``status`` and ``retry_after`` (seconds)
-    for status and status_after, ``code`` and ``details`` for invoice_status and session_status.
+    for status and status_after, ``code`` and ``details`` for invoice_status and session_status; ``ordinal`` (from 1,
+    None: every one) tells which invoice of a package an invoice_status at closeBatch is for.
     Raises ValueError for a kind or a combination that does not exist."""
 
     operation: str = "*"
@@ -52,6 +65,7 @@ class Fault:
     retry_after: int | None = None
     code: int = 0
     details: tuple[str, ...] = ()
+    ordinal: int | None = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "details", tuple(self.details))
@@ -65,23 +79,20 @@ class Fault:
             raise ValueError("status must be an HTTP error, 400 to 599")
         if self.kind in {"invoice_status", "session_status"} and self.code < 200:
             raise ValueError(f"{self.kind} needs code, a final status such as 435")
-        if self.kind in _ON_INVOICE and self.operation not in {"*", "sendInvoice"}:
-            raise ValueError(f"{self.kind} happens at sendInvoice only")
-        if self.kind in _ON_SESSION and self.operation not in {"*", *_SESSION_OPERATIONS}:
-            raise ValueError(f"{self.kind} happens at {', '.join(sorted(_SESSION_OPERATIONS))} only")
+        if self.ordinal is not None and self.ordinal < 1:
+            raise ValueError("ordinal must be at least 1, or null for every invoice")
+        where = _HAPPENS_AT.get(self.kind)
+        if where is not None and self.operation not in {"*", *where}:
+            raise ValueError(f"{self.kind} happens at {', '.join(sorted(where))} only")
 
     def strikes(self, operation: str) -> bool:
         """Whether this fault concerns a call of ``operation``."""
-        if self.kind in _ON_INVOICE:
-            return operation == "sendInvoice"
-        if self.kind in _ON_SESSION and operation not in _SESSION_OPERATIONS:
-            return False
-        return self.operation in {"*", operation}
+        return self.operation in {"*", operation} and operation in _HAPPENS_AT.get(self.kind, {operation})
 
     @property
     def on_wire(self) -> bool:
         """Whether it troubles the exchange itself, not what becomes of the invoice or session."""
-        return self.kind not in _ON_INVOICE | _ON_SESSION
+        return self.kind not in _HAPPENS_AT
 
 
 @dataclass

@@ -138,6 +138,20 @@ class Fields:
         self._root._children.append(child)
         return child
 
+    def objects(self, name: str) -> list[Fields]:
+        """A list of one or more nested objects."""
+        value = self._take(name, required=True)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+            self.wrong(name, "musi być niepustą listą obiektów")
+            return []
+        children = [
+            Fields(item, prefix=f"{self._prefix}{name}[{index}].", root=self._root) for index, item in enumerate(value)
+        ]
+        self._root._children.extend(children)
+        return children
+
     def finish(self) -> list[str]:
         """Raises 21405 when anything was wrong; returns the names of fields that KSeF does not know."""
         if self.mistakes:

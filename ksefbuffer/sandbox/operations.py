@@ -10,18 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from . import logins, queries, sessions, statuses
+from . import batches, logins, queries, sessions, statuses
 from .bearer import ACCESS, AUTHENTICATION, REFRESH
 from .wire import Response
 from .world import Call, World
 
-Body = Literal["none", "json", "xml"]
+Body = Literal["none", "json", "xml", "file"]
 
 
 @dataclass(frozen=True)
 class Operation:
     """One row. ``path`` has its variable pieces in braces; ``token`` is the kind of bearer demanded, None for none;
-    ``group`` is the limit's name in GET /rate-limits, "" for what is not limited."""
+    ``group`` is the limit's name in GET /rate-limits, "" for what is not limited. ``body`` "file": anything, large."""
 
     name: str
     method: str
@@ -62,6 +62,14 @@ OPERATIONS: tuple[Operation, ...] = (
         body="json", prepare=sessions.read_sending,
     ),
     Operation("closeSession", "POST", "/v2/sessions/online/{reference}/close", sessions.close, "onlineSessionClose"),
+    Operation(
+        "openBatch", "POST", "/v2/sessions/batch", batches.open_batch, "batchSession", body="json",
+        prepare=batches.read_opening,
+    ),
+    Operation(
+        "uploadPart", "PUT", "/storage/00/{session}/batch-parts/{part}", batches.upload_part, "", None, "file"
+    ),
+    Operation("closeBatch", "POST", "/v2/sessions/batch/{reference}/close", batches.close_batch, "batchSessionClose"),
     Operation("listSessions", "GET", "/v2/sessions", statuses.list_sessions, "sessionList"),
     Operation("sessionStatus", "GET", "/v2/sessions/{reference}", statuses.session_status, "sessionMisc"),
     Operation(

@@ -31,13 +31,11 @@ class PartHandedIn:
 
 def put_together(
     parts: Sequence[PartHandedIn], *, key: bytes, iv: bytes, size: int, sha256: str, into: Path
-) -> bool:  # fmt: skip
-    """Writes the plain archive; ``size`` and ``sha256`` are declared of it. Returns whether the IV was sent before the
-    ciphertext, which is the client's mistake. Raises Unusable: 405 when something is not as declared, 435 when a part
-    does not open."""
+) -> None:  # fmt: skip
+    """Writes the plain archive; ``size`` and ``sha256`` are declared of it. Raises Unusable: 405 when something is not
+    as declared, 435 when a part does not open."""
     whole = hashlib.sha256()
     length = 0
-    prefixed = False
     with into.open("wb") as out:
         for part in parts:
             seen = hashlib.sha256()
@@ -45,7 +43,6 @@ def put_together(
             unpadder = padding.PKCS7(128).unpadder()
             with part.file.open("rb") as source:
                 while chunk := source.read(_CHUNK):
-                    prefixed |= source.tell() == len(chunk) and chunk.startswith(iv)
                     seen.update(chunk)
                     plain = unpadder.update(decryptor.update(chunk))
                     whole.update(plain)
@@ -60,7 +57,12 @@ def put_together(
             length += out.write(last)
     if (length, _encoded(whole)) != (size, sha256):
         raise Unusable(405, "Rozmiar lub skrót paczki nie zgadza się z zadeklarowanym.")
-    return prefixed
+
+
+def begins_with_iv(part: PartHandedIn, iv: bytes) -> bool:
+    """Whether the IV was sent before the ciphertext, as older documents wrongly told (FACTS §3.1)."""
+    with part.file.open("rb") as source:
+        return source.read(len(iv)) == iv
 
 
 def _encoded(digest: hashlib._Hash) -> str:

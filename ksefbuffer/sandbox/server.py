@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,9 @@ log = logging.getLogger("ksefbuffer.sandbox")
 MAX_BODY_BYTES = 6_000_000
 """Room for an invoice with attachment (3,000,000 bytes) in Base64 and JSON."""
 
+MAX_FILE_BYTES = 128_000_000
+"""Room for a part of a package (100,000,016 bytes), and for one that is too large to be found out later."""
+
 HANG_SECONDS = 3600.0
 
 
@@ -37,16 +41,27 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         server = cast("_HttpServer", self.server)
-        body = self._body()
-        if body is None:
-            return
         path, _, query = self.path.partition("?")
+        body, file = b"", None
+        if server.sandbox.takes_file(self.command, path):
+            file = self._file(server.sandbox)
+            if file is None:
+                return
+        else:
+            whole = self._body()
+            if whole is None:
+                return
+            body = whole
         headers: dict[str, str] = {}
         for name, value in self.headers.items():
             known = headers.get(name.lower())
             headers[name.lower()] = value if known is None else f"{known}, {value}"
-        request = Request(self.command, path, query, headers, body, str(self.client_address[0]))
-        self._give(server.sandbox.handle(request))
+        request = Request(self.command, path, query, headers, body, str(self.client_address[0]), file)
+        try:
+            self._give(server.sandbox.handle(request))
+        finally:
+            if file:
+                file.unlink(missing_ok=True)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = answer
 
@@ -59,6 +74,30 @@ class _Handler(BaseHTTPRequestHandler):
             self._too_large()
             return None
         return self.rfile.read(int(length))
+
+    def _file(self, sandbox: Sandbox) -> Path | None:
+        """A large body, put into a file; None when it was refused, or the client went away (then the connection
+        ends)."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdecimal():
+            self._refuse(Response(411, {"Content-Type": "text/plain"}, b"Length required"))
+            return None
+        if int(length) > MAX_FILE_BYTES:
+            self._too_large()
+            return None
+        try:
+            return sandbox.receive(self._pieces(int(length)))
+        except ConnectionError:
+            self.close_connection = True
+            return None
+
+    def _pieces(self, left: int) -> Iterator[bytes]:
+        while left:
+            piece = self.rfile.read(min(left, 262_144))
+            if not piece:
+                raise ConnectionAbortedError("the body ended before its length")
+            left -= len(piece)
+            yield piece
 
     def _chunks(self) -> bytes | None:
         whole = bytearray()
@@ -73,8 +112,13 @@ class _Handler(BaseHTTPRequestHandler):
                 return bytes(whole)
 
     def _too_large(self) -> None:
+        self._refuse(Response(413, {"Content-Type": "text/plain"}, b"Request body too large"))
+
+    def _refuse(self, response: Response) -> None:
+        """The body is not read, so the connection cannot go on."""
         self.close_connection = True
-        self._give(Response(413, {"Content-Type": "text/plain", "Connection": "close"}, b"Request body too large"))
+        response.headers["Connection"] = "close"
+        self._give(response)
 
     def _give(self, response: Response) -> None:
         server = cast("_HttpServer", self.server)
@@ -181,7 +225,9 @@ class Server:
         self.stop()
 
 
-def main(host: str, port: int, state: Path | None, latency_s: float, limits: str) -> None:
+def main(
+    host: str, port: int, state: Path | None, latency_s: float, limits: str, time_scale: float = 1.0
+) -> None:  # fmt: skip
     """What ``ksefbuffer sandbox`` runs: serves until SIGINT or SIGTERM. Prints one JSON line when ready; logs to
     standard error. Raises OSError when the address is taken."""
     from .core import Sandbox
@@ -190,7 +236,7 @@ def main(host: str, port: int, state: Path | None, latency_s: float, limits: str
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.set())
-    sandbox = Sandbox(state, latency_s=latency_s, limits=limits)
+    sandbox = Sandbox(state, latency_s=latency_s, limits=limits, time_scale=time_scale)
     with sandbox.serve(host, port) as server:
         ready = {
             "base_url": server.base_url,

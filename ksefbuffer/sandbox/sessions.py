@@ -6,8 +6,9 @@ import hashlib
 import json
 import sqlite3
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ksefbuffer.invoice.forms import BY_SYSTEM_CODE, FORMS, Form
 
@@ -19,9 +20,10 @@ from .examination import (
     encrypted_size,
     examine,
 )
-from .fields import read_json
+from .fields import Fields, read_json
 from .keys import SYMMETRIC, unwrap
-from .reading import SUPPORTED, InvoiceFacts
+from .ledger import Verdict, enter, repetition
+from .reading import SUPPORTED
 from .settlement import close_session, end_session
 from .store import restored, stored
 from .wire import BadRequest, Problem, Response, as_json, nothing, timestamp
@@ -40,21 +42,43 @@ class Opening:
     iv: bytes = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What every opening says, as read; None where a mistake was noted."""
+
+    form: Form | None
+    wrapped: bytes | None = field(repr=False)
+    iv: bytes | None = field(repr=False)
+    key_id: str | None
+
+
 def read_opening(world: World, call: Call) -> Opening:
     fields = read_json(call.request)
+    terms = read_terms(fields, FORMS)
+    call.note_unknown(fields.finish())
+    return finish_opening(world, call, terms)
+
+
+def read_terms(fields: Fields, forms: Sequence[Form]) -> Terms:
+    """Form and encryption; ``forms`` are those that such a session takes."""
     code = fields.inside("formCode")
     form = None
     if code:
         system_code, version, value = code.text("systemCode"), code.text("schemaVersion"), code.text("value")
         form = BY_SYSTEM_CODE.get(system_code)
-        if form is None or (form.schema_version, form.value) != (version, value):
-            known = "; ".join(f"{form.system_code}, {form.schema_version}, {form.value}" for form in FORMS)
+        if form is None or form not in forms or (form.schema_version, form.value) != (version, value):
+            known = "; ".join(f"{form.system_code}, {form.schema_version}, {form.value}" for form in forms)
             fields.wrong("formCode", f"nie jest obsługiwanym schematem; obsługiwane: {known}")
     encryption = fields.inside("encryption")
     wrapped = encryption.data("encryptedSymmetricKey") if encryption else None
     iv = encryption.data("initializationVector", size=16) if encryption else None
     key_id = (encryption.text("publicKeyId", required=False, length=44) if encryption else "") or None
-    call.note_unknown(fields.finish())
+    return Terms(form, wrapped, iv, key_id)
+
+
+def finish_opening(world: World, call: Call, terms: Terms) -> Opening:
+    """To be called when the body had no mistakes. Raises 21470; 501 for a form that the sandbox does not process."""
+    form, wrapped, iv, key_id = terms.form, terms.wrapped, terms.iv, terms.key_id
     if form is None or wrapped is None or iv is None:
         raise LookupError("a mistake in the body was not noted")
     if key_id is None:
@@ -69,14 +93,20 @@ def read_opening(world: World, call: Call) -> Opening:
 
 
 def open_session(world: World, call: Call) -> Response:
-    opening: Opening = call.prepared
-    caller = call.caller
-    reference = world.store.new_reference("SO", call.now)
     until = call.now + SESSION_LIFE
+    reference = enter_session(world, call, call.prepared, "SO", until)
+    return as_json(201, {"referenceNumber": reference, "validUntil": timestamp(until)})
+
+
+def enter_session(world: World, call: Call, opening: Opening, kind: str, until: datetime) -> str:
+    """A new session's reference. ``kind``: SO (interactive) or SB (batch)."""
+    caller = call.caller
+    reference = world.store.new_reference(kind, call.now)
     ordered = call.ordered("session_status")
     world.store.run(
         "INSERT INTO sessions (reference, context_type, context_value, login, system_code, aes_key, iv, created_at,"
-        " updated_at, valid_until, settles_at, code, forced) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 100, ?)",
+        " updated_at, valid_until, settles_at, code, forced, details)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 100, ?, ?)",
         reference,
         caller.context_type,
         caller.context_value,
@@ -89,19 +119,20 @@ def open_session(world: World, call: Call) -> Response:
         stored(until),
         stored(call.now + world.latency),
         ordered.code if ordered else None,
+        json.dumps(ordered.details if ordered else [], ensure_ascii=False),
     )
-    return as_json(201, {"referenceNumber": reference, "validUntil": timestamp(until)})
+    return reference
 
 
-def own_session(world: World, call: Call, reference: str) -> sqlite3.Row:
-    """The session, when it is the caller's context's. Raises 21173."""
+def own_session(world: World, call: Call, reference: str, *, kind: str = "") -> sqlite3.Row:
+    """The session, when it is the caller's context's, and of that ``kind`` (SO, SB) if one is given. Raises 21173."""
     row = world.store.one(
         "SELECT * FROM sessions WHERE reference = ? AND context_type = ? AND context_value = ?",
         reference,
         call.caller.context_type,
         call.caller.context_value,
     )
-    if row is None:
+    if row is None or kind not in reference or call.ordered("session_unknown"):
         detail = f"Sesja o numerze referencyjnym {reference} nie została znaleziona."
         raise BadRequest(21173, "Brak sesji o wskazanym numerze referencyjnym.", [detail])
     return row
@@ -131,7 +162,7 @@ def read_sending(world: World, call: Call) -> Sending:
     if corrects and not offline:
         fields.wrong("offlineMode", "musi mieć wartość true przy korekcie technicznej")
     with world.lock:
-        session = own_session(world, call, call.arguments["reference"])
+        session = own_session(world, call, call.arguments["reference"], kind="-SO-")
     call.note_unknown(fields.finish())
     ciphertext = content or b""
     if len(ciphertext) != declared_size:
@@ -159,81 +190,57 @@ def send_invoice(world: World, call: Call) -> Response:
     sending: Sending = call.prepared
     session = own_session(world, call, call.arguments["reference"])
     if session["code"] != 100:
-        raise _status_forbids(session, "wysyłkę faktur")
+        raise status_forbids(session, "wysyłkę faktur")
     row = world.store.one("SELECT count(*) AS count FROM invoices WHERE session = ?", session["reference"])
     count = int(row["count"]) if row else 0
     if count >= MAX_INVOICES:
         detail = f"Sesja o numerze referencyjnym {session['reference']} osiągnęła dozwolony limit liczby faktur {MAX_INVOICES}."  # noqa: E501
         raise BadRequest(21155, "Przekroczono dozwoloną liczbę faktur w sesji.", [detail])
-    _note_repetition(world, call, sending.envelope.plain_hash)
-    reference = world.store.new_reference("EE", call.now)
-    _keep(world, call, session["reference"], count + 1, reference)
+    if repeated := repetition(world, sending.envelope.plain_hash):
+        call.note(*repeated)
+    ordered = call.ordered("invoice_status")
+    reference = enter(
+        world,
+        sending.examination,
+        at=call.now,
+        session=session["reference"],
+        ordinal=count + 1,
+        sha256=sending.envelope.plain_hash,
+        offline=sending.envelope.offline,
+        corrects=sending.envelope.corrects,
+        invoicing_at=stored(call.now),
+        due_at=stored(call.now + world.latency),
+        stuck=call.ordered("stuck") is not None,
+        forced=Verdict(ordered.code, list(ordered.details)) if ordered else None,
+    )
     world.store.run("UPDATE sessions SET updated_at = ? WHERE reference = ?", stored(call.now), session["reference"])
     order_end(world, call, session["reference"])
     return as_json(202, {"referenceNumber": reference})
-
-
-def _note_repetition(world: World, call: Call, plain_hash: str) -> None:
-    for row in world.store.all("SELECT code FROM invoices WHERE sha256 = ? AND code IN (100, 200)", plain_hash):
-        if row["code"] == 200:
-            call.note("resend-accepted", "a file with this hash already has a KSeF number")
-        else:
-            call.note("double-send", "a file with this hash is still being processed")
-        return
-
-
-def _keep(world: World, call: Call, session: str, ordinal: int, reference: str) -> None:
-    sending: Sending = call.prepared
-    examination = sending.examination
-    facts = examination.facts if examination else InvoiceFacts()
-    forced = call.ordered("invoice_status")
-    world.store.run(
-        "INSERT INTO invoices (reference, session, ordinal, sha256, offline, corrects, invoicing_at, due_at, code,"
-        " details, content, facts, seller, number, business_key, finding, finding_details, stuck, forced, mode)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 100, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        reference,
-        session,
-        ordinal,
-        sending.envelope.plain_hash,
-        sending.envelope.offline,
-        sending.envelope.corrects,
-        stored(call.now),
-        stored(call.now + world.latency),
-        json.dumps(forced.details if forced else [], ensure_ascii=False),
-        examination.content if examination else None,
-        json.dumps(facts.as_dict(), ensure_ascii=False),
-        facts.seller_nip,
-        facts.number,
-        examination.business_key if examination else None,
-        examination.code if examination else 405,
-        json.dumps(examination.details if examination else [], ensure_ascii=False),
-        call.ordered("stuck") is not None,
-        forced.code if forced else None,
-        examination.mode if examination and examination.code == 200 else None,
-    )
 
 
 def order_end(world: World, call: Call, reference: str) -> None:
     """A fault may have ordered that this session ends with some status, when its processing time is over."""
     if ordered := call.ordered("session_status"):
         world.store.run(
-            "UPDATE sessions SET forced = ?, settles_at = ? WHERE reference = ?",
+            "UPDATE sessions SET forced = ?, details = ?, settles_at = ? WHERE reference = ?",
             ordered.code,
+            json.dumps(ordered.details, ensure_ascii=False),
             stored(call.now + world.latency),
             reference,
         )
 
 
 def close(world: World, call: Call) -> Response:
-    session = own_session(world, call, call.arguments["reference"])
+    session = own_session(world, call, call.arguments["reference"], kind="-SO-")
     if session["code"] != 100:
-        raise _status_forbids(session, "jej zamknięcie")
+        raise status_forbids(session, "jej zamknięcie")
     close_session(world, session["reference"], call.now)
     order_end(world, call, session["reference"])
     return nothing()
 
 
-def _status_forbids(session: sqlite3.Row, what: str) -> BadRequest:
+def status_forbids(session: sqlite3.Row, what: str) -> BadRequest:
+    """21180; ``what`` is Polish, in the accusative."""
     detail = f"Status sesji ({session['code']}) uniemożliwia {what}."
     return BadRequest(21180, "Status sesji nie pozwala na wykonanie operacji.", [detail])
 

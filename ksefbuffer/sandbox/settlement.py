@@ -9,8 +9,10 @@ import json
 import sqlite3
 from datetime import datetime, timedelta
 
+from .bearer import Bearer
 from .numbers import ksef_number
 from .store import restored, stored
+from .texts import UPLOAD_TIME_OVER
 from .world import World
 
 
@@ -18,8 +20,12 @@ def settle(world: World, now: datetime) -> None:
     """Brings invoices and sessions up to ``now``. Runs in the caller's transaction."""
     moment = stored(now)
     _fail_sessions(world, moment)
+    _cancel_batches(world, moment)
+    # Not the contents: a package's worth of them at once would fill the memory.
     for invoice in world.store.all(
-        "SELECT * FROM invoices WHERE code < 200 AND NOT stuck AND due_at <= ? ORDER BY due_at, seq", moment
+        "SELECT reference, session, due_at, finding, finding_details, forced, details, business_key, seller"
+        " FROM invoices WHERE code < 200 AND NOT stuck AND due_at <= ? ORDER BY due_at, seq",
+        moment,
     ):
         _judge(world, invoice)
     _end_sessions(world, moment)
@@ -31,7 +37,19 @@ def _fail_sessions(world: World, moment: str) -> None:
         "SELECT * FROM sessions WHERE code < 200 AND (aes_key IS NULL OR forced IS NOT NULL) AND settles_at <= ?",
         moment,
     ):
-        end_session(world, session["reference"], session["forced"] or 415, restored(session["settles_at"]))
+        code, details = session["forced"] or 415, json.loads(session["details"])
+        end_session(world, session["reference"], code, restored(session["settles_at"]), details)
+
+
+def _cancel_batches(world: World, moment: str) -> None:
+    """Batch sessions never closed: twelve hours are given, but only the upload time while a part is missing."""
+    for session in world.store.all(
+        "SELECT * FROM (SELECT s.reference, CASE WHEN EXISTS (SELECT 1 FROM parts p WHERE p.session = s.reference"
+        " AND p.uploaded IS NULL) THEN min(b.upload_until, s.valid_until) ELSE s.valid_until END AS ends"
+        " FROM batches b JOIN sessions s ON s.reference = b.session WHERE s.code = 100) WHERE ends <= ?",
+        moment,
+    ):
+        end_session(world, session["reference"], 440, restored(session["ends"]), [UPLOAD_TIME_OVER])
 
 
 def end_session(
@@ -47,6 +65,7 @@ def end_session(
     )
     if code >= 400:
         world.store.run("UPDATE invoices SET code = 405 WHERE session = ? AND code < 200", reference)
+    world.shelf.clear(reference)
 
 
 def _judge(world: World, invoice: sqlite3.Row) -> None:
@@ -61,13 +80,14 @@ def _judge(world: World, invoice: sqlite3.Row) -> None:
         )
     if original is not None:
         code = 440
+        wrong = world.store.one("SELECT 1 FROM batches WHERE session = ? AND wrong_original", invoice["session"])
         details = json.dumps(
             [f"Duplikat faktury. Faktura o numerze KSeF: {original['ksef_number']} została już prawidłowo przesłana."],
             ensure_ascii=False,
         )
         extensions = json.dumps(
             {
-                "originalSessionReferenceNumber": original["session"],
+                "originalSessionReferenceNumber": invoice["session"] if wrong else original["session"],
                 "originalKsefNumber": original["ksef_number"],
             }
         )
@@ -96,9 +116,14 @@ def _accept(world: World, invoice: sqlite3.Row) -> None:
 
 
 def _end_sessions(world: World, moment: str) -> None:
+    # Batch sessions still at 100 by then were cancelled above.
     for session in world.store.all("SELECT * FROM sessions WHERE code = 100 AND valid_until <= ?", moment):
         close_session(world, session["reference"], restored(session["valid_until"]))
-    for session in world.store.all("SELECT * FROM sessions WHERE code = 170 AND settles_at <= ?", moment):
+    for session in world.store.all(
+        "SELECT * FROM sessions WHERE settles_at <= ? AND (code = 170 OR (code = 150"
+        " AND reference IN (SELECT session FROM batches WHERE examined)))",
+        moment,
+    ):
         counts = world.store.one(
             "SELECT count(*) AS whole, coalesce(sum(code = 200), 0) AS good, coalesce(sum(code < 200), 0) AS pending,"
             " max(due_at) AS last FROM invoices WHERE session = ?",
@@ -118,6 +143,12 @@ def _end_sessions(world: World, moment: str) -> None:
         )
 
 
+def nip_of(session: sqlite3.Row) -> str:
+    """The NIP behind a session's context."""
+    bearer = Bearer("", "", session["context_type"], session["context_value"])
+    return bearer.nip
+
+
 def close_session(world: World, reference: str, at: datetime) -> None:
     """By request, or by itself when its twelve hours are over."""
     world.store.run(
@@ -127,3 +158,17 @@ def close_session(world: World, reference: str, at: datetime) -> None:
         stored(at + world.latency),
         reference,
     )
+
+
+def release(world: World, now: datetime) -> int:
+    """Lets stuck invoices and batch sessions go on, as of now; returns how many."""
+    moment = stored(now)
+    invoices = world.store.run(
+        "UPDATE invoices SET stuck = 0, due_at = max(due_at, ?) WHERE stuck AND code < 200", moment
+    )
+    world.store.run(
+        "UPDATE sessions SET settles_at = max(settles_at, ?) WHERE code = 150"
+        " AND reference IN (SELECT session FROM batches WHERE stuck)",
+        moment,
+    )
+    return invoices + world.store.run("UPDATE batches SET stuck = 0 WHERE stuck")

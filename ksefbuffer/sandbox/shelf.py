@@ -59,5 +59,7 @@ class Shelf:
 
     def clear(self, owner: str) -> None:
         """Deletes every file named ``owner.…``."""
+        if self._folder is None and not (self._state and self._beside(self._state).is_dir()):
+            return
         for file in self.folder.glob(f"{owner}.*"):
             file.unlink()

@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from . import links
+from .ledger import IN_SIGHT
 from .paging import page
 from .sessions import own_session
 from .store import restored, stored
-from .texts import INVOICE, SESSION, status
+from .texts import BATCH, INVOICE, SESSION, status
 from .upo import invoice_upo, session_upo
 from .wire import BadRequest, Response, as_json, as_xml, invalid, timestamp
 from .world import Call, World
@@ -21,7 +22,7 @@ from .world import Call, World
 _STATUSES = {
     "InProgress": "code < 200",
     "Succeeded": "code = 200",
-    "Failed": "code > 200 AND code <> 440",
+    "Failed": "(code > 200 AND code <> 440)",
     "Cancelled": "code = 440",
 }
 _DATES = {
@@ -33,13 +34,18 @@ _DATES = {
     "dateModifiedTo": "updated_at <= ?",
 }
 _COUNTS = (
-    "SELECT count(*) AS whole, coalesce(sum(code = 200), 0) AS good, coalesce(sum(code > 200), 0) AS bad"
-    " FROM invoices WHERE session = ?"
+    "SELECT count(*) AS whole, coalesce(sum(code = 200), 0) AS good, coalesce(sum(code > 200), 0) AS bad"  # noqa: S608
+    f" FROM invoices WHERE session = ? AND {IN_SIGHT}"
 )
 
 
 def _session_status(row: sqlite3.Row) -> dict[str, object]:
-    return status(SESSION, row["code"], json.loads(row["details"]))
+    details = json.loads(row["details"]) if row["code"] >= 200 else None
+    return status(BATCH if _is_batch(row) else SESSION, row["code"], details)
+
+
+def _is_batch(session: sqlite3.Row) -> bool:
+    return "-SB-" in session["reference"]
 
 
 def _counts(world: World, reference: str) -> tuple[int, int, int]:
@@ -79,8 +85,7 @@ def list_sessions(world: World, call: Call) -> Response:
         ["context_type = ?", "context_value = ?"],
         [call.caller.context_type, call.caller.context_value],
     )
-    if kind == "Batch":
-        conditions.append("0")
+    conditions.append(f"reference {'NOT ' if kind == 'Online' else ''}LIKE '%-SB-%'")
     for name, condition in _DATES.items():
         if name in arguments:
             conditions.append(condition)
@@ -94,7 +99,7 @@ def list_sessions(world: World, call: Call) -> Response:
         conditions.append("(" + " OR ".join(_STATUSES[value] for value in wanted) + ")")
     query = f"SELECT * FROM sessions WHERE {' AND '.join(conditions)} ORDER BY seq DESC"  # noqa: S608 - our own text
     rows = world.store.all(query, *values)
-    chosen, token = page(world, call, rows, scope=f"sessions:{call.caller.context_value}", most=1000)
+    chosen, token = page(world, call, rows, scope=f"sessions:{kind}:{call.caller.context_value}", most=1000)
     return as_json(200, {"sessions": [_session_item(world, row) for row in chosen], **token})
 
 
@@ -132,8 +137,8 @@ def _listed(world: World, call: Call, condition: str) -> Response:
     session = own_session(world, call, call.arguments["reference"])
     columns = "reference, ordinal, sha256, offline, invoicing_at, due_at, code, details, extensions, number, stuck,"
     query = (
-        f"SELECT {columns} ksef_number, acquired_at, permanent_at, mode FROM invoices"  # noqa: S608 - our own text
-        f" WHERE session = ?{condition} ORDER BY ordinal"
+        f"SELECT {columns} ksef_number, acquired_at, permanent_at, mode, file_name FROM invoices"  # noqa: S608 - ours
+        f" WHERE session = ? AND {IN_SIGHT}{condition} ORDER BY ordinal"
     )
     rows = world.store.all(query, session["reference"])
     chosen, token = page(world, call, rows, scope=f"{call.operation}:{session['reference']}", most=1000)
@@ -144,8 +149,10 @@ def _own_invoice(world: World, call: Call) -> sqlite3.Row:
     session = own_session(world, call, call.arguments["reference"])
     reference = call.arguments["invoice"]
     row = world.store.one(
-        "SELECT * FROM invoices WHERE reference = ? AND session = ?", reference, session["reference"]
-    )  # fmt: skip
+        f"SELECT * FROM invoices WHERE reference = ? AND session = ? AND {IN_SIGHT}",  # noqa: S608 - our own text
+        reference,
+        session["reference"],
+    )
     if row is None:
         raise invalid(f"Faktura o numerze referencyjnym {reference} nie została znaleziona w sesji.")
     return row
@@ -169,6 +176,8 @@ def _invoice_body(world: World, call: Call, row: sqlite3.Row) -> dict[str, objec
         "invoicingDate": timestamp(restored(row["invoicing_at"])),
         "status": said,
     }
+    if row["file_name"]:
+        body["invoiceFileName"] = row["file_name"]
     if code >= 200 and row["number"]:
         body["invoiceNumber"] = row["number"]
     if code == 200:

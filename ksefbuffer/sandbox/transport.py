@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httpx
 
@@ -21,15 +21,24 @@ class SandboxTransport(httpx.BaseTransport):
         self._sandbox = sandbox
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        answer = self._sandbox.handle(
-            Request(
-                method=request.method,
-                path=request.url.raw_path.partition(b"?")[0].decode("ascii"),
-                query=request.url.query.decode("ascii"),
-                headers=dict(request.headers),
-                body=request.read(),
+        path = request.url.raw_path.partition(b"?")[0].decode("ascii")
+        file = None
+        if self._sandbox.takes_file(request.method, path):
+            file = self._sandbox.receive(cast("httpx.SyncByteStream", request.stream))
+        try:
+            answer = self._sandbox.handle(
+                Request(
+                    method=request.method,
+                    path=path,
+                    query=request.url.query.decode("ascii"),
+                    headers=dict(request.headers),
+                    body=b"" if file else request.read(),
+                    file=file,
+                )
             )
-        )
+        finally:
+            if file:
+                file.unlink(missing_ok=True)
         read_timeout = request.extensions.get("timeout", {}).get("read")
         _obey(answer, request, read_timeout)
         headers = {**answer.headers, "Content-Length": str(len(answer.body))}

@@ -56,7 +56,9 @@ def session_upo(world: World, session: sqlite3.Row, now: datetime) -> bytes:
     """The confirmation of a processed session: one page, since a session takes no more than a page holds."""
     if session["upo"] is None:
         invoices = world.store.all(
-            "SELECT * FROM invoices WHERE session = ? AND code = 200 ORDER BY ordinal", session["reference"]
+            "SELECT facts, ksef_number, invoicing_at, acquired_at, sha256, mode FROM invoices"
+            " WHERE session = ? AND code = 200 ORDER BY ordinal",
+            session["reference"],
         )
         document = _document(world, session, invoices, now, whole_session=True)
         world.store.run("UPDATE sessions SET upo = ? WHERE reference = ?", document, session["reference"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,8 +12,11 @@ from .bearer import Bearer, Tokens
 from .faults import Fault
 from .keys import Keys
 from .limits import RateLimits
-from .store import Store
+from .shelf import Shelf
+from .store import Store, stored
 from .wire import Request
+
+log = logging.getLogger("ksefbuffer.sandbox")
 
 
 @dataclass
@@ -23,6 +27,7 @@ class World:
     keys: Keys
     tokens: Tokens
     limits: RateLimits
+    shelf: Shelf
     lock: threading.RLock
     latency_s: float
 
@@ -30,6 +35,13 @@ class World:
     def latency(self) -> timedelta:
         """How long processing takes: the time until a login, an invoice or a closed session has its verdict."""
         return timedelta(seconds=self.latency_s)
+
+    def record(self, at: datetime, operation: str, name: str, text: str) -> None:
+        """Keeps a deviation from the protocol, in the caller's transaction."""
+        log.warning("deviation %s at %s: %s", name, operation, text)
+        self.store.run(
+            "INSERT INTO deviations (at, operation, name, text) VALUES (?, ?, ?, ?)", stored(at), operation, name, text
+        )
 
 
 @dataclass
