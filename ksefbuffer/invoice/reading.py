@@ -289,9 +289,9 @@ def _end_of_prologue(content: bytes) -> int:
     return before.end() if before else 0
 
 
-def _walk(root: etree._Element) -> None:
+def _walk(root: etree._Element | None) -> None:
     """Raises UnicodeDecodeError when the recovered tree holds what is no text: half a surrogate pair by reference."""
-    for element in root.iter():
+    for element in () if root is None else root.iter():
         _ = (element.tag, element.text, element.tail, element.attrib.items())
 
 
