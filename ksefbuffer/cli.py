@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pwd
+import sqlite3
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from ksefbuffer.erp import answers, submit
 from ksefbuffer.erp.ddl import ddl
 from ksefbuffer.erp.delivery import document_object, verification_url
 from ksefbuffer.erp.files import shown, text_as_name
-from ksefbuffer.errors import BufferFault, ConfigurationFault, CredentialFault
+from ksefbuffer.errors import BufferFault, ConfigurationFault, CredentialFault, NoSuchThing, NotAllowedNow
 from ksefbuffer.identity.material import load_credential
 from ksefbuffer.invoice.document import read_header
 from ksefbuffer.invoice.findings import Finding, Severity
@@ -76,6 +77,15 @@ class _Settings:
         if self._config is None:
             self._config = load(self.path, os.environ)
         return self._config
+
+    def config_if_any(self) -> Config | None:
+        """The configuration, or None where nobody has made one; a broken one is a fault here too."""
+        try:
+            return self.config
+        except ConfigurationFault:
+            if self.path is not None or os.environ.get("KSEFBUFFER_CONFIG") or _DEFAULT_CONFIG.exists():
+                raise
+            return None
 
     def say(self, polish: str, english: str) -> str:
         return english if self.lang == "en" else polish
@@ -154,13 +164,12 @@ def init(settings: _Settings, nip: str | None, environment: str | None) -> None:
         raise ConfigurationFault(
             f"Konfiguracja {path} ma nip = {config.nip}, a nie {nip}.", action="Popraw ją albo podaj inny --config."
         )
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    _make_folders(config.data_dir)
     database = Database(config.database.url)
     schema.upgrade(database)
     with database.transaction() as tx:
         schema.bind(tx, config.nip, config.environment, at=_now())
-    for folder in (config.inbox.path, config.inbox.outbox, config.inbox.processed, config.inbox.rejected):
-        folder.mkdir(parents=True, exist_ok=True)
+    _make_folders(config.inbox.path, config.inbox.outbox, config.inbox.processed, config.inbox.rejected)
     if config.environment == "sandbox":
         worker.login_of(config, now=_now())
     click.echo(
@@ -176,6 +185,16 @@ def init(settings: _Settings, nip: str | None, environment: str | None) -> None:
         )
     )
     click.echo(settings.say("Start: ksefbuffer run", "Start it with: ksefbuffer run"))
+
+
+def _make_folders(*folders: Path) -> None:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationFault(
+                f"Nie można utworzyć folderu {folder}: {error.strerror}.", action="Sprawdź ścieżkę i prawa zapisu."
+            ) from error
 
 
 @main.command()
@@ -206,7 +225,15 @@ def run(settings: _Settings, no_web: bool) -> None:
 def sandbox(host: str, port: int, state: Path | None, latency: float, limits: str) -> None:
     """Lokalny, surowy symulator KSeF; gotowość zgłasza jednym wierszem JSON."""
     _log_to_stderr()
-    local_ksef.main(host, port, state, latency, limits)
+    try:
+        local_ksef.main(host, port, state, latency, limits)
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        where = f"{host}:{port}" + (f" z plikiem stanu {state}" if state else "")
+        raise ConfigurationFault(
+            f"Nie można uruchomić symulatora na {where}: {reason}.",
+            action="Podaj inny --port (0 = dowolny wolny), --host albo --state.",
+        ) from error
 
 
 @main.command()
@@ -227,12 +254,7 @@ def demo(folder: Path | None, port: int, no_browser: bool, once: bool) -> None:
 @_settings
 def check_files(settings: _Settings, files: Sequence[Path], as_json: bool) -> None:
     """Sprawdza faktury bez wysyłania: każde znalezisko z wierszem, polem, opisem i wskazówką."""
-    try:
-        config: Config | None = settings.config
-    except ConfigurationFault:
-        if settings.path is not None or os.environ.get("KSEFBUFFER_CONFIG") or _DEFAULT_CONFIG.exists():
-            raise
-        config = None
+    config = settings.config_if_any()
     results = [_checked(file, config) for file in files]
     if as_json:
         click.echo(json.dumps(results, ensure_ascii=False, indent=2))
@@ -274,7 +296,7 @@ def _checked(file: Path, config: Config | None) -> dict[str, Any]:
 
     errors = of(Severity.BLOCK)
     return {
-        "file": str(file),
+        "file": shown(str(file)),
         "ok": not errors,
         "invoice_number": header.invoice_number if header else None,
         "form": header.form.system_code if header and header.form else None,
@@ -286,7 +308,7 @@ def _checked(file: Path, config: Config | None) -> dict[str, Any]:
 
 def _print_check(settings: _Settings, result: dict[str, Any]) -> None:
     verdict = settings.say("poprawna", "valid") if result["ok"] else settings.say("BŁĘDNA", "INVALID")
-    click.echo(f"{shown(result['file'])}: {verdict}")
+    click.echo(f"{result['file']}: {verdict}")
     kinds = (
         ("errors", settings.say("błąd", "error")),
         ("warnings", settings.say("ostrzeżenie", "warning")),
@@ -547,7 +569,12 @@ def queue_retry(settings: _Settings, document_ids: Sequence[str]) -> None:
     refused = False
     for document_id in document_ids:
         context = CheckContext(nip=config.nip, environment=config.environment, now=_now())
-        document = submit.retry(database, document_id, context, actor=_actor())
+        try:
+            document = submit.retry(database, document_id, context, actor=_actor())
+        except (NoSuchThing, NotAllowedNow) as fault:
+            refused = True
+            click.echo(str(fault), err=True)
+            continue
         if document.state is State.ERROR:
             refused = True
             click.echo(settings.say(f"{document.document_id}: nadal błąd", f"{document.document_id}: still an error"))
@@ -577,12 +604,8 @@ def table() -> None:
 @_settings
 def table_ddl(settings: _Settings, dialect: str) -> None:
     """Wypisuje polecenia tworzące tabele wymiany."""
-    try:
-        names = (settings.config.table.outgoing, settings.config.table.incoming)
-    except ConfigurationFault:
-        if settings.path is not None:
-            raise
-        names = ("ksef_outgoing", "ksef_incoming")
+    config = settings.config_if_any()
+    names = (config.table.outgoing, config.table.incoming) if config else ("ksef_outgoing", "ksef_incoming")
     click.echo(ddl(cast("Any", dialect), *names))
 
 

@@ -290,7 +290,8 @@ class Worker:
         settle.wakes = (answers, batch, dispatch)
         self.duties = [intake, dispatch, batch, reconcile, settle, strays, answers]
         self._intake = intake
-        self._told: dict[str, str] = {}
+        # Not known at the start: an earlier life may have told of files that are gone.
+        self._told: dict[str, str] | None = None
         self._table_state: dict[str, object] = {}
         self._limits_told: dict[str, object] = {}
         if buffer.rows is not None:
@@ -338,9 +339,10 @@ class Worker:
         now = self._buffer.clock()
         more = folder.take_in(now)
         if folder.passed_over != self._told:
-            self._told = folder.passed_over
+            told = folder.passed_over
             with self._buffer.database.transaction() as tx:
-                facts.put(tx, "passed_over", dict(list(self._told.items())[:50]), at=now)
+                facts.put(tx, "passed_over", dict(list(told.items())[:50]), at=now)
+            self._told = told
         return more
 
     def _take_rows(self) -> bool:

@@ -65,8 +65,7 @@ def _move_across(source: Path, folder: Path, *, inode: int) -> Path:
 
     What is set aside may be a file that nobody has read yet: after a crash ``put_back`` gives it its name again.
     """
-    aside = source.parent / fitting(ASIDE + source.name, "")
-    source.rename(aside)
+    aside = _rename_to_free_name(source, source.parent, fitting(ASIDE + source.stem, source.suffix))
     if aside.lstat().st_ino != inode:
         _rename_to_free_name(aside, source.parent, source.name)
         raise Replaced(errno.ESTALE, "w jego miejscu jest już inny plik", str(source))
@@ -181,8 +180,7 @@ def shown(name: str) -> str:
 def put_back(folder: Path) -> None:
     """Gives files that a crash left set aside their names again (a very long one comes back shortened)."""
     for path in folder.glob(f"{ASIDE}*"):
-        name = path.name.removeprefix(ASIDE)
-        _rename_to_free_name(path, folder, name if name.lower().endswith(".xml") else f"{name}.xml")
+        _rename_to_free_name(path, folder, path.name.removeprefix(ASIDE))
 
 
 def remove_leftovers(folder: Path) -> None:

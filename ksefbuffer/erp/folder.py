@@ -228,7 +228,8 @@ class FolderConnector:
         except Exception as fault:
             if len(ready) > 1:
                 # One of them is to blame; the others must not wait for it.
-                return any([self._take([found], now) for found in ready])
+                moved = [self._take([found], now) for found in ready]
+                return any(moved)
             (found,) = ready
             log.exception("file cannot be taken name=%s", files.shown(found.name))
             reason = f"Pliku {files.shown(found.name)} nie udało się przyjąć: błąd programu ({type(fault).__name__})."

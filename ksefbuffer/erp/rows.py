@@ -47,7 +47,8 @@ class RowConnector:
             raise
         except Exception as fault:
             log.debug("rows cannot be taken together (%s); one by one", type(fault).__name__)
-            return any([self._take_one(row, now) for row in rows])
+            taken = [self._take_one(row, now) for row in rows]
+            return any(taken)
 
     def _take(self, rows: Sequence[TableInvoice], now: datetime) -> bool:
         offers = [_offer(row) for row in rows]

@@ -289,12 +289,19 @@ def _end_of_prologue(content: bytes) -> int:
     return before.end() if before else 0
 
 
+def _walk(root: etree._Element | None) -> None:
+    """Raises UnicodeDecodeError when the recovered tree holds what is no text: half a surrogate pair by reference."""
+    for element in () if root is None else root.iter():
+        _ = (element.tag, element.text, element.tail, element.attrib.items())
+
+
 def _salvage(content: bytes) -> tuple[etree._Element | None, list[Finding]]:
     """What libxml2 says of broken XML, and the tree that it could still make (None when too little is left)."""
     parser = _parser(recover=True)
     try:
         root: etree._Element | None = etree.fromstring(content, parser)
-    except etree.LxmlError:
+        _walk(root)
+    except (etree.LxmlError, UnicodeDecodeError):
         root = None
     findings: dict[tuple[int, str], Finding] = {}
     for entry in parser.error_log:

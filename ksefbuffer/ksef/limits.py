@@ -203,7 +203,8 @@ class Limiter:
             return {
                 "taken": {group: pairs for group, pairs in taken.items() if pairs},
                 "blocked": {
-                    group: [_to_ms(block.since), _to_ms(block.until)]
+                    # A beginning rounded up would lie ahead and shorten the block on restoring.
+                    group: [_to_ms(block.since - _MS), _to_ms(block.until)]
                     for group, block in self._blocked.items()
                     if block.until > now
                 },
@@ -220,7 +221,7 @@ class Limiter:
         with self._lock:
             everything: list[datetime] = []
             for group, pairs in _entries(state, "taken"):
-                moments = [moment for moment in _expanded(pairs, now) if moment > now - _WINDOWS[-1]]
+                moments = [moment for moment in _expanded(pairs) if moment > now - _WINDOWS[-1]]
                 everything += moments
                 self._taken[group] = deque(sorted([*self._taken.get(group, ()), *moments]))
             if everything:
@@ -357,12 +358,12 @@ def _condensed(stamps: Iterable[datetime]) -> list[list[int]]:
         width *= 2
 
 
-def _expanded(pairs: object, now: datetime) -> list[datetime]:
+def _expanded(pairs: object) -> list[datetime]:
     moments: list[datetime] = []
     for pair in map(_list, _list(pairs)):
         moment = _from_ms(pair[0]) if len(pair) == 2 else None
         if moment is not None and _is_count(pair[1]) and pair[1] <= 1_000_000:
-            moments += [min(moment, now)] * pair[1]
+            moments += [moment] * pair[1]
     return moments
 
 

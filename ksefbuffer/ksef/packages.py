@@ -31,6 +31,10 @@ _LEVEL = 6
 # zlib holds back one unfinished block: 16,383 symbols of 6 bytes at worst, and a little input it has not looked at.
 _HELD_BACK = 128 * 1024
 _TAR_BLOCK = 512
+# tarfile's header, of which only name (100 bytes), size (12 bytes at 124) and checksum (8 bytes at 148) vary: filling
+# them in by hand is ten times as fast.
+_TAR_HEADER = TarInfo("").tobuf(USTAR_FORMAT)
+_TAR_SUM = sum(_TAR_HEADER[:124]) + sum(_TAR_HEADER[136:148]) + sum(b" " * 8) + sum(_TAR_HEADER[156:])
 # Beyond this an archive would have to be Zip64, which KSeF has had trouble with (FACTS §5, status 430).
 _ZIP_BYTES = 0xFFFF_FFFF
 _ZIP_ENTRIES = 0xFFFF
@@ -160,9 +164,7 @@ class _TarGz:
         self._out = 0
 
     def add(self, name: str, content: bytes) -> bool:
-        header = TarInfo(name)
-        header.size = len(content)
-        block = b"".join((header.tobuf(USTAR_FORMAT), content, bytes(-len(content) % _TAR_BLOCK)))
+        block = b"".join((_tar_header(name, len(content)), content, bytes(-len(content) % _TAR_BLOCK)))
         # Far from the capacity no exact figure is needed: the block in work and this entry, were it incompressible.
         if self._out + _HELD_BACK + len(block) + len(block) // 1000 > self._capacity:
             trial = self._squeeze.copy()
@@ -185,6 +187,14 @@ class _TarGz:
         if data:
             self._out += len(data)
             self._write(data)
+
+
+def _tar_header(name: str, size: int) -> bytes:
+    raw_name = name.encode("ascii")
+    raw_size = b"%011o\0" % size
+    checksum = b"%06o\0 " % (_TAR_SUM + sum(raw_name) + sum(raw_size))
+    filled = (raw_name.ljust(100, b"\0"), _TAR_HEADER[100:124], raw_size, _TAR_HEADER[136:148], checksum)
+    return b"".join((*filled, _TAR_HEADER[156:]))
 
 
 class _Zip:

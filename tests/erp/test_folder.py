@@ -23,6 +23,7 @@ from ksefbuffer.errors import BufferFault, ConfigurationFault
 from ksefbuffer.queue import deliveries, documents, facts
 from ksefbuffer.queue.db import Database, StorageFault
 from ksefbuffer.queue.states import State
+from ksefbuffer.worker import Worker
 from tests.conftest import LONG_ENOUGH_S, Clock, Intake, Shop
 from tests.samples import invoice
 
@@ -65,7 +66,9 @@ def drop(inbox: Path, name: str | bytes, content: bytes) -> Path:
 
 
 def told_of(outbox: Path) -> dict[bytes, dict[str, Any]]:
-    return {os.fsencode(path.name): json.loads(path.read_bytes()) for path in outbox.iterdir() if path.suffix == ".json"}
+    return {
+        os.fsencode(path.name): json.loads(path.read_bytes()) for path in outbox.iterdir() if path.suffix == ".json"
+    }
 
 
 def only_document(database: Database) -> documents.Document:
@@ -307,7 +310,9 @@ def test_files_of_the_same_name_never_overwrite_one_another(intake: Intake) -> N
         drop(intake.inbox, "a.xml", content)
         intake.take_in()
 
-    assert intake.filed("processed") == dict(zip(["a.2.xml", "a.3.xml", "a.xml"], [*contents[1:], contents[0]], strict=True))
+    assert intake.filed("processed") == dict(
+        zip(["a.2.xml", "a.3.xml", "a.xml"], [*contents[1:], contents[0]], strict=True)
+    )
 
 
 def test_rejected_files_of_the_same_name_never_overwrite_one_another(intake: Intake) -> None:
@@ -488,9 +493,7 @@ def test_a_file_replaced_in_the_very_moment_of_the_move_is_put_back_and_read(
     assert intake.filed("processed") == {"a.xml": new}
 
 
-def test_a_file_written_on_between_read_and_move_is_read_again(
-    intake: Intake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_written_on_between_read_and_move_is_read_again(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
     path = drop(intake.inbox, "a.xml", invoice(number="1"))
 
     def append() -> None:
@@ -582,11 +585,15 @@ def test_a_full_disk_leaves_the_file_in_the_inbox_and_room_lets_it_in(intake: In
     assert intake.filed("processed") == {"a.xml": big}
 
 
-OPENED_WHILE_LEASED = """
+OPENED_WHILE_LEASED = '''
 import fcntl, subprocess, sys
 from ksefbuffer.erp import folder
 really = fcntl.fcntl
-opener = "import os,sys\\ntry: os.open(sys.argv[1], os.O_WRONLY | os.O_NONBLOCK)\\nexcept BlockingIOError: print('blocked')"
+opener = """
+import os, sys
+try: os.open(sys.argv[1], os.O_WRONLY | os.O_NONBLOCK)
+except BlockingIOError: print('blocked')
+"""
 def opened_meanwhile(fd, command, *rest):
     result = really(fd, command, *rest)
     if command == fcntl.F_SETLEASE and rest == (fcntl.F_RDLCK,):
@@ -596,7 +603,7 @@ def opened_meanwhile(fd, command, *rest):
 fcntl.fcntl = opened_meanwhile
 with open(sys.argv[1], "rb") as file:
     print(folder._open_for_writing(file.fileno()))
-"""
+'''
 
 
 def test_a_writer_that_opens_the_file_in_the_moment_of_the_question_does_not_end_the_daemon(tmp_path: Path) -> None:
@@ -771,17 +778,17 @@ def test_a_crash_in_the_middle_of_a_move_between_file_systems_loses_no_unread_fi
     """The worst moment: the file set aside is a newer one, put in place of the one that was read."""
     across(intake, monkeypatch)
     drop(intake.inbox, "a.xml", invoice(number="1"))
-    really, done = Path.rename, []
+    really, done = files._rename_new, []
 
-    def dies_after_setting_aside(self: Path, target: Path) -> Path:
-        if self.name == "a.xml" and not done:
+    def dies_after_setting_aside(source: Path, target: Path) -> None:
+        if target.name.startswith(files.ASIDE) and not done:
             done.append(True)
             drop(intake.inbox, "a.xml", invoice(number="2"))
-            really(self, target)
+            really(source, target)
             raise KeyboardInterrupt
-        return really(self, target)
+        really(source, target)
 
-    monkeypatch.setattr(Path, "rename", dies_after_setting_aside)
+    monkeypatch.setattr(files, "_rename_new", dies_after_setting_aside)
     with pytest.raises(KeyboardInterrupt):
         intake.take_in()
     monkeypatch.undo()
@@ -791,6 +798,18 @@ def test_a_crash_in_the_middle_of_a_move_between_file_systems_loses_no_unread_fi
     with intake.database.reading() as tx:
         assert {document.invoice_number for document in documents.listing(tx)} == {"1", "2"}
     assert "a.xml" in intake.filed("processed")
+
+
+@pytest.mark.parametrize("name", ["a.xml", "a.json", "x" * 251 + ".xml", os.fsdecode(b"\xb3" * 200 + b".xml")])
+def test_a_file_set_aside_by_a_crash_gets_its_name_again(intake: Intake, name: str) -> None:
+    aside = intake.inbox / files.fitting(files.ASIDE + name[: name.rindex(".")], name[name.rindex(".") :])
+    aside.write_bytes(b"<a></a>")
+    intake.started()
+
+    (back,) = intake.inbox.iterdir()
+    assert back.suffix == Path(name).suffix
+    if len(os.fsencode(name)) < 200:
+        assert back.name == name
 
 
 def test_a_full_target_of_a_move_between_file_systems_puts_the_file_back(
@@ -947,3 +966,13 @@ def test_what_is_passed_over_is_shown_as_text_whatever_the_name(intake: Intake) 
     assert all(name.isprintable() and reason.isprintable() for name, reason in shown.items())
     with intake.database.transaction() as tx:
         facts.put(tx, "passed_over", shown, at=intake.clock())
+
+
+def test_what_an_earlier_life_passed_over_is_not_shown_for_ever(shop: Shop) -> None:
+    with shop.database.transaction() as tx:
+        facts.put(tx, "passed_over", {"x.xml": "Pominięto x.xml: to nie jest zwykły plik."}, at=shop.clock())
+    Worker(shop.buffer)._take_files()
+    with shop.database.reading() as tx:
+        told = facts.get(tx, "passed_over")
+    assert told is not None
+    assert told[0] == {}

@@ -188,7 +188,18 @@ def test_a_clock_set_back_delays_and_loses_nothing(intake: Intake) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a.xml.part", "a.xml.tmp", "a.xml.filepart", "a.xml.crdownload", "a.xml~", ".a.xml", ".xml", "a.txt", "xml", "a.xm"],
+    [
+        "a.xml.part",
+        "a.xml.tmp",
+        "a.xml.filepart",
+        "a.xml.crdownload",
+        "a.xml~",
+        ".a.xml",
+        ".xml",
+        "a.txt",
+        "xml",
+        "a.xm",
+    ],
 )
 def test_names_of_files_still_being_written_are_not_looked_at(intake: Intake, name: str) -> None:
     (intake.inbox / name).write_bytes(invoice())

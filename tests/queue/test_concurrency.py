@@ -93,6 +93,22 @@ def test_facts_told_at_once_leave_one_whole_fact(database: Database) -> None:
     assert told[0]["turn"] == 4
 
 
+def test_writers_that_read_first_queue_and_lose_nothing(sqlite_database: Database) -> None:
+    with sqlite_database.transaction() as tx:
+        facts.put(tx, "count", 0, at=NOW)
+
+    def count_on(_: int) -> None:
+        for _turn in range(10):
+            with sqlite_database.transaction() as tx:
+                told = facts.get(tx, "count")
+                assert told is not None
+                facts.put(tx, "count", told[0] + 1, at=NOW)
+
+    assert at_once(count_on) == [None] * WRITERS
+    with sqlite_database.reading() as tx:
+        assert facts.get(tx, "count") == (WRITERS * 10, NOW)
+
+
 def test_pauses_at_once_are_one_pause_that_counts_every_failure(database: Database) -> None:
     def hold(number: int) -> None:
         with database.transaction() as tx:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ksefbuffer.sandbox import Sandbox
 from ksefbuffer.sandbox.limits import RateLimits
 from ksefbuffer.sandbox.wire import TooManyRequests
 from tests.samples import NOW
 from tests.sandbox.client import Client, FakeClock
+from tests.sandbox.packing import a_batch, batch_body, close_batch, open_batch, put, zipped
 
 
 def hits(limits: RateLimits, group: str, seconds: list[float], **more: str) -> list[int]:
@@ -84,6 +87,60 @@ def test_profiles() -> None:
         RateLimits("some")
 
 
+def test_a_time_scale_shrinks_windows_and_pauses_but_not_the_figures() -> None:
+    limits = RateLimits("production", 60)
+    assert limits.figures == RateLimits("production").figures
+    # Ten in a second that was a minute; the eleventh waits for the rest of that second.
+    assert hits(limits, "sessionList", [number / 10 for number in range(10)]) == [0] * 10
+    assert hits(limits, "sessionList", [0.95]) == [1]
+    assert hits(limits, "sessionList", [0.99]) == [1]
+    assert hits(limits, "sessionList", [1.01]) == [0]
+    # Twenty an hour, in a minute.
+    limits = RateLimits("production", 60)
+    assert hits(limits, "invoiceMetadata", [float(second) for second in range(20)]) == [0] * 20
+    assert hits(limits, "invoiceMetadata", [20.0]) == [40]
+    assert hits(limits, "invoiceMetadata", [60.0]) == [0]
+    for wrong in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="time_scale"):
+            RateLimits("production", wrong)
+
+
+def test_violations_are_forgiven_in_scaled_time() -> None:
+    limits = RateLimits("production", 60)
+    assert hits(limits, "sessionList", [0] * 6)[-1] == 1
+    # The second of a second's window is over at once, but the first violation is remembered for a scaled minute.
+    assert hits(limits, "sessionList", [0.5] * 6)[-1] == 1
+    assert limits._tracks["sessionList", "Nip:1", "127.0.0.1"].strikes == 2
+    assert hits(limits, "sessionList", [2.5] * 6)[-1] == 1
+    assert limits._tracks["sessionList", "Nip:1", "127.0.0.1"].strikes == 1
+
+
+@given(
+    gaps=st.lists(st.floats(0, 900).map(lambda gap: round(gap, 2)), max_size=120),
+    group=st.sampled_from(["invoiceMetadata", "sessionList", "invoiceSend", "anonymous"]),
+)
+def test_no_window_ever_holds_more_than_its_figure(gaps: list[float], group: str) -> None:
+    limits = RateLimits("production")
+    figures = limits.figures[group]
+    admitted: list[float] = []
+    second = 0.0
+    for gap in gaps:
+        second += gap
+        room = all(
+            figure < 0 or sum(second - moment < window for moment in admitted) < figure
+            for figure, window in zip(figures, (1, 60, 3600), strict=True)
+        )
+        track = limits._tracks.get((group, "Nip:1", "127.0.0.1"))
+        paused = track is not None and track.blocked_until is not None and _at(second) < track.blocked_until
+        assert (hits(limits, group, [second]) == [0]) is (room and not paused)
+        if room and not paused:
+            admitted.append(second)
+
+
+def _at(second: float) -> datetime:
+    return NOW + timedelta(seconds=second)
+
+
 @pytest.fixture
 def limited(clock: FakeClock) -> Client:
     return Client(Sandbox(clock=clock, latency_s=1, limits="production"), clock).login()
@@ -101,6 +158,7 @@ def test_the_429_in_both_shapes(limited: Client) -> None:
     classic = limited.call("GET", "/limits/context")
     assert classic.json()["status"]["code"] == 429
     assert classic.headers["retry-after"] == "1"
+    assert limited.sandbox.throttled == {"contextLimits": 2}
     # Each endpoint of the group "other" has its own counter.
     assert limited.call("GET", "/rate-limits").status_code == 200
 
@@ -128,3 +186,45 @@ def test_everything_of_one_address_counts_together(limited: Client, clock: FakeC
     codes = [limited.challenge() for _ in range(60)]
     assert all("challenge" in body for body in codes)
     assert limited.call("POST", "/auth/challenge", token="").status_code == 429
+
+
+def test_batches_have_limits_of_their_own_and_uploads_none(clock: FakeClock) -> None:
+    sandbox = Sandbox(clock=clock, latency_s=0, limits="production", seed=1)
+    client = Client(sandbox, clock).login()
+    archive = zipped({f"{number}.xml": b"<a/>" for number in range(30)})
+    for _ in range(10):
+        # Preparing a body asks for the public keys, which count for the address only.
+        clock.forward(seconds=0.15)
+        batch = open_batch(client, archive, parts=40)
+    client.problem = False
+    clock.forward(seconds=1.01)
+    for ordinal in range(1, len(batch.parts) + 1):
+        for _ in range(3):
+            assert put(client, batch, ordinal).status_code == 201
+    statuses = [close_batch(client, batch).status_code for _ in range(21)]
+    assert statuses == [204, *[400] * 19, 429]
+    assert sandbox.throttled == {"closeBatch": 1}
+    # Asking is not charged to opening.
+    assert client.call("GET", "/rate-limits").json()["batchSession"] == {
+        "perSecond": 10,
+        "perMinute": 20,
+        "perHour": 60,
+    }
+    for _ in range(10):
+        clock.forward(seconds=0.15)
+        open_batch(client, archive)
+    body = batch_body(client, archive, a_batch())
+    assert client.call("POST", "/sessions/batch", json=body).status_code == 429
+
+
+def test_the_sandboxs_time_scale(clock: FakeClock) -> None:
+    sandbox = Sandbox(clock=clock, limits="production", time_scale=60)
+    client = Client(sandbox, clock).login()
+    answers = [client.call("GET", "/sessions?sessionType=Batch").status_code]
+    for _ in range(11):
+        clock.forward(seconds=0.05)
+        answers.append(client.call("GET", "/sessions?sessionType=Batch").status_code)
+    assert answers == [200] * 10 + [429] * 2
+    clock.forward(seconds=1)
+    assert client.call("GET", "/sessions?sessionType=Batch").status_code == 200
+    assert client.call("GET", "/rate-limits").json()["sessionList"] == {"perSecond": 5, "perMinute": 10, "perHour": 60}

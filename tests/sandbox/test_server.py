@@ -1,22 +1,29 @@
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from ksefbuffer.sandbox import Fault, Sandbox, Server
+from ksefbuffer.sandbox import Fault, Sandbox, Server, processing
+from ksefbuffer.sandbox.examination import examine_file
 from tests.samples import NIP, invoice
-from tests.sandbox.client import Client, signer
+from tests.sandbox.client import Client, codes, signer
+from tests.sandbox.packing import Batch, close_batch, hand_in, listed, open_batch, put, zipped
 
 pytestmark = pytest.mark.process
 TODAY = datetime.now(UTC).date()
@@ -173,13 +180,178 @@ def test_many_clients_at_once_lose_nothing(server: Server, real: Sandbox) -> Non
     assert len({item.invoice_number for item in accepted}) == 30
 
 
+# --- packages
+
+
+def processed(client: Client, batch: Batch) -> dict[str, Any]:
+    """The session's status when it is no longer being processed."""
+    while (told := client.session(batch))["status"]["code"] == 150:
+        pass
+    return told
+
+
+@pytest.mark.parametrize("compression", ["Zip", "TarGz"])
+def test_a_package_over_a_socket(wired: Client, real: Sandbox, compression: str) -> None:
+    files = {f"{number}.xml": invoice(f"FV/{number}", issue_date=TODAY) for number in range(150)}
+    batch = hand_in(wired, files, compression=compression, parts=3)
+    assert processed(wired, batch)["successfulInvoiceCount"] == 150
+    assert len({item["ksefNumber"] for item in listed(wired, batch)}) == 150
+    assert real.deviations == []
+
+
+def test_parts_may_go_up_side_by_side(wired: Client, real: Sandbox) -> None:
+    files = {f"{number}.xml": invoice(f"FV/{number}", issue_date=TODAY, seed=number) for number in range(50)}
+    batch = open_batch(wired, zipped(files), parts=12)
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda ordinal: put(wired, batch, ordinal).status_code, range(1, 13)))
+    assert answers == [201] * 12
+    assert close_batch(wired, batch).status_code == 204
+    assert processed(wired, batch)["successfulInvoiceCount"] == 50
+
+
+def test_only_parts_may_be_large(wired: Client, server: Server) -> None:
+    batch = open_batch(wired, b"x")
+    assert put(wired, batch, content=bytes(7_000_000)).status_code == 201
+    upload = urlsplit(batch.uploads[0]["url"])
+    host, _, port = server.root.removeprefix("http://").partition(":")
+    for path, length, line in (
+        (
+            f"{upload.path}?{upload.query}",
+            b"Content-Length: 128000001\r\n",
+            b"HTTP/1.1 413 Request Entity Too Large\r\n",
+        ),
+        (f"{upload.path}?{upload.query}", b"Transfer-Encoding: chunked\r\n", b"HTTP/1.1 411 Length Required\r\n"),
+        ("/storage/00/x", b"Content-Length: 7000000\r\n", b"HTTP/1.1 413 Request Entity Too Large\r\n"),
+    ):
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(b"PUT " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n")
+            assert connection.makefile("rb").readline() == line
+
+
+def test_half_an_upload_is_none(wired: Client, real: Sandbox, server: Server) -> None:
+    batch = open_batch(wired, zipped({"1.xml": invoice(issue_date=TODAY)}))
+    upload = urlsplit(batch.uploads[0]["url"])
+    host, _, port = server.root.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"PUT {upload.path}?{upload.query} HTTP/1.1\r\nHost: x\r\nx-ms-blob-type: BlockBlob\r\n"
+        connection.sendall(f"{head}Content-Length: {len(batch.parts[0])}\r\n\r\n".encode() + batch.parts[0][:-1])
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(10) == b""
+    assert real.calls["uploadPart"] == 0
+    assert list(real._world.shelf.folder.iterdir()) == []
+    assert codes(close_batch(wired, batch)) == [21205]
+
+
+@pytest.mark.parametrize(("kind", "met"), [("cut_before", httpx.ReadError), ("cut_after", httpx.RemoteProtocolError)])
+def test_cuts_of_uploads(wired: Client, real: Sandbox, kind: str, met: type[Exception]) -> None:
+    batch = open_batch(wired, zipped({"1.xml": invoice(issue_date=TODAY)}))
+    real.faults.add(Fault("uploadPart", kind))
+    with pytest.raises(met):
+        put(wired, batch)
+    assert put(wired, batch).status_code == 201
+    assert close_batch(wired, batch).status_code == 204
+
+
+def test_others_are_served_while_a_package_is_examined(wired: Client, real: Sandbox) -> None:
+    wanted, entered = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any, **more: Any) -> Any:
+        entered.set()
+        assert wanted.wait(60)
+        return examine_file(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processing, "examine_file", slowly)
+        batch = hand_in(wired, {"1.xml": invoice("FV/1", issue_date=TODAY)})
+        assert entered.wait(60)
+        session = wired.open()
+        assert wired.verdict(session, invoice("FV/2", issue_date=TODAY))["status"]["code"] == 200
+        assert wired.session(batch)["status"]["code"] == 150
+        assert listed(wired, batch) == []
+        assert len(real.invoices()) == 1
+        wanted.set()
+        assert processed(wired, batch)["status"]["code"] == 200
+
+
+def test_a_session_killed_while_it_is_examined_brings_nothing(wired: Client, real: Sandbox) -> None:
+    wanted, entered = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any, **more: Any) -> Any:
+        entered.set()
+        assert wanted.wait(60)
+        return examine_file(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processing, "examine_file", slowly)
+        batch = hand_in(wired, {"1.xml": invoice("FV/1", issue_date=TODAY)})
+        assert entered.wait(60)
+        examiner = real._examiner._thread
+        assert examiner is not None
+        real.kill_session(batch.reference)
+        wanted.set()
+        examiner.join()
+    assert wired.session(batch)["status"]["code"] == 500
+    assert (real.invoices(), listed(wired, batch)) == ([], [])
+    assert real._world.store.all("SELECT 1 FROM invoices") == []
+
+
+def test_a_package_left_half_examined_is_begun_again(tmp_path: Path) -> None:
+    reached, wanted = threading.Event(), threading.Event()
+    files = {f"{number}.xml": invoice(f"FV/{number}", issue_date=TODAY) for number in range(5)}
+    count = itertools.count(1)
+
+    def stopping_at_the_third(*arguments: Any, **more: Any) -> Any:
+        if next(count) == 3:
+            reached.set()
+            assert wanted.wait(60)
+        return examine_file(*arguments, **more)
+
+    sandbox = Sandbox(tmp_path / "state.db", latency_s=0, limits="none")
+    client = Client(sandbox).login()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processing, "_FILES_AT_ONCE", 1)
+        patch.setattr(processing, "examine_file", stopping_at_the_third)
+        batch = hand_in(client, files)
+        assert reached.wait(60)
+        # Two are entered, and nobody sees them.
+        assert sandbox._world.store.one("SELECT count(*) AS count FROM invoices")["count"] == 2  # type: ignore[index]
+        assert (listed(client, batch), client.session(batch)["invoiceCount"], sandbox.invoices()) == ([], 0, [])
+        sandbox._examiner._halt.set()
+        wanted.set()
+        sandbox.close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as state:
+        assert state.execute("SELECT count(*) FROM invoices").fetchone() == (2,)
+
+    again = Sandbox(tmp_path / "state.db", latency_s=0, limits="none")
+    client.http = Client(again).http
+    assert processed(client, batch)["successfulInvoiceCount"] == 5
+    assert [item["ordinalNumber"] for item in listed(client, batch)] == [1, 2, 3, 4, 5]
+    assert again.deviations == []
+    again.close()
+
+
+def test_closing_the_sandbox_waits_for_the_examination(wired: Client, real: Sandbox) -> None:
+    hand_in(wired, {f"{number}.xml": invoice(f"FV/{number}", issue_date=TODAY) for number in range(300)})
+    real.close()
+    assert not any(thread.name == "sandbox-examiner" for thread in threading.enumerate())
+
+
+def test_a_fault_of_the_sandbox_itself_ends_the_session_with_500(wired: Client) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processing, "examine_file", None)
+        batch = hand_in(wired, {"1.xml": invoice("FV/1", issue_date=TODAY)})
+        assert processed(wired, batch)["status"]["code"] == 500
+    again = hand_in(wired, {"1.xml": invoice("FV/1", issue_date=TODAY)})
+    assert processed(wired, again)["status"]["code"] == 200
+
+
 # --- as a program
 
 
 def start(tmp_path: Path, port: int = 0) -> tuple[subprocess.Popen[str], dict[str, Any]]:
     code = (
         "from pathlib import Path; from ksefbuffer.sandbox import main; "
-        f"main('127.0.0.1', {port}, Path({str(tmp_path / 'state.db')!r}), 0.0, 'none')"
+        f"main('127.0.0.1', {port}, Path({str(tmp_path / 'state.db')!r}), 0.0, 'none', 60.0)"
     )
     with (tmp_path / "log").open("a") as log:
         program = subprocess.Popen(
@@ -197,6 +369,38 @@ def finish(program: subprocess.Popen[str], number: int) -> int:
     program.stdout.close()
     assert rest == ""
     return code
+
+
+def test_a_package_survives_kill_9_at_every_step(tmp_path: Path) -> None:
+    program, ready = start(tmp_path)
+    port = httpx.URL(ready["base_url"]).port or 0
+    files = {f"{number}.xml": invoice(f"FV/{number}", issue_date=TODAY, seed=number) for number in range(1000)}
+
+    def restart() -> None:
+        nonlocal program
+        assert finish(program, signal.SIGKILL) == -signal.SIGKILL
+        program, _ = start(tmp_path, port)
+
+    with httpx.Client(base_url=ready["base_url"], timeout=60) as http:
+        client = Client(Program(), http=http).login(signer(now=datetime.now(UTC)))  # type: ignore[arg-type]
+        batch = open_batch(client, zipped(files), parts=2)
+        restart()
+        assert put(client, batch, 1).status_code == 201
+        restart()
+        assert put(client, batch, 2).status_code == 201
+        restart()
+        assert close_batch(client, batch).status_code == 204
+        # In the middle of the examination, most likely; wherever it is, nothing is lost or doubled.
+        restart()
+        restart()
+        assert processed(client, batch)["successfulInvoiceCount"] == 1000
+        numbers = {item["ksefNumber"] for item in listed(client, batch)}
+        restart()
+        assert {item["ksefNumber"] for item in listed(client, batch)} == numbers
+        assert len(numbers) == 1000
+        assert http.get(f"{ready['control_url']}/deviations").json() == []
+    assert finish(program, signal.SIGTERM) == 0
+    assert list((tmp_path / "state.db.parts").iterdir()) == []
 
 
 class Program:

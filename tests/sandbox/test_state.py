@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from ksefbuffer.sandbox import Request, Sandbox
 from tests.samples import NIP, invoice
 from tests.sandbox.client import Client, FakeClock, codes
+from tests.sandbox.packing import close_batch, hand_in, listed, open_batch, put, zipped
 
 
 def test_everything_survives_a_restart(tmp_path: Path, clock: FakeClock) -> None:
@@ -37,6 +41,60 @@ def test_everything_survives_a_restart(tmp_path: Path, clock: FakeClock) -> None
     assert again.call("POST", "/auth/token/refresh", token=client.refresh_token).status_code == 200
     assert again.login_by_token(token).close(session).status_code == 204
     after.close()
+
+
+def test_a_package_survives_a_restart(tmp_path: Path, clock: FakeClock) -> None:
+    state = tmp_path / "state.db"
+    sandbox = Sandbox(state, clock=clock, latency_s=2, limits="none")
+    client = Client(sandbox, clock).login()
+    batch = open_batch(client, zipped({"1.xml": invoice("FV/1"), "2.xml": invoice("FV/2")}), parts=2)
+
+    def restart() -> None:
+        nonlocal sandbox
+        sandbox.close()
+        sandbox = Sandbox(state, clock=clock, latency_s=2, limits="none")
+        client.http = Client(sandbox, clock).http
+
+    put(client, batch, 1)
+    restart()
+    put(client, batch, 2)
+    restart()
+    assert close_batch(client, batch).status_code == 204
+    restart()
+    assert client.session(batch)["status"]["code"] == 150
+    clock.forward(seconds=2)
+    restart()
+    assert [item["status"]["code"] for item in listed(client, batch)] == [200, 200]
+    assert client.session(batch)["status"]["code"] == 200
+    assert list((tmp_path / "state.db.parts").iterdir()) == []
+    sandbox.close()
+
+
+def test_an_upload_nobody_answered_for_is_forgotten(tmp_path: Path, clock: FakeClock) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise ConnectionError
+
+    sandbox = Sandbox(tmp_path / "state.db", clock=clock)
+    with pytest.raises(ConnectionError):
+        sandbox.receive(broken())
+    left = sandbox.receive([b"never", b" handled"])
+    assert list(left.parent.iterdir()) == [left]
+    sandbox.close()
+    Sandbox(tmp_path / "state.db", clock=clock).close()
+    assert not left.exists()
+
+
+def test_a_state_file_from_before_packages_is_read(tmp_path: Path, clock: FakeClock) -> None:
+    state = tmp_path / "state.db"
+    Sandbox(state, clock=clock).close()
+    with closing(sqlite3.connect(state)) as old:
+        old.execute("ALTER TABLE invoices DROP COLUMN file_name")
+    sandbox = Sandbox(state, clock=clock, latency_s=0, limits="none")
+    client = Client(sandbox, clock).login()
+    batch = hand_in(client, {"1.xml": invoice()})
+    assert listed(client, batch)[0]["invoiceFileName"] == "1.xml"
+    sandbox.close()
 
 
 def test_a_used_challenge_stays_used(tmp_path: Path, clock: FakeClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from ksef_client import KsefClient, KsefClientOptions
 from ksef_client.models import FormCode
-from ksef_client.services.workflows import AuthCoordinator, OnlineSessionWorkflow
+from ksef_client.services.workflows import AuthCoordinator, BatchSessionWorkflow, OnlineSessionWorkflow
 from ksef_client.services.xades import XadesKeyPair
 from lxml import etree
 
 from ksefbuffer.sandbox import Sandbox
 from tests.samples import NIP, invoice
 from tests.sandbox.client import DS, Client, signer
+from tests.sandbox.packing import hand_in, pack
 
 pytestmark = [pytest.mark.stranger, pytest.mark.process]
 
@@ -99,6 +101,48 @@ def test_ksef_client_logs_in_sends_and_fetches_confirmations(how: str) -> None:
     sandbox.close()
 
 
+@pytest.mark.parametrize("compression", ["Zip", "TarGz"])
+def test_ksef_client_hands_in_a_package(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It uploads to no loopback address, so the sandbox gets a name.
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *more: resolve("127.0.0.1" if host == "ksef.test" else host, *more)
+    )
+    sandbox = Sandbox(latency_s=0.02, limits="none")
+    today = datetime.now(UTC).date()
+    files = {f"{number}.xml": invoice(f"FV/{number}", issue_date=today) for number in range(25)}
+    with sandbox.serve() as server:
+        options = KsefClientOptions(
+            base_url=server.base_url.replace("127.0.0.1", "ksef.test"),
+            strict_presigned_url_validation=False,
+            allow_private_network_presigned_urls=True,
+        )
+        with KsefClient(options) as client:
+            token = login(client, sandbox, "ec")
+            key = client.security.get_public_key_certificate("SymmetricKeyEncryption")
+            reference = BatchSessionWorkflow(client.sessions, client.http_client).open_upload_and_close(
+                form_code=FormCode(system_code="FA (3)", schema_version="1-0E", value="FA"),
+                archive_bytes=pack(files, compression),
+                compression_type=compression,
+                public_certificate=key.certificate,
+                public_key_id=key.public_key_id,
+                access_token=token,
+            )
+            status = poll(lambda: client.sessions.get_session_status(reference, token))
+            found = client.sessions.get_session_invoices(reference, page_size=1000, access_token=token)
+            page = client.sessions.get_session_upo(
+                reference, status.upo.pages[0].reference_number, access_token=token
+            )  # fmt: skip
+
+    assert (status.status.code, status.successful_invoice_count) == (200, 25)
+    assert {item.invoice_file_name for item in found.invoices} == set(files)
+    assert {item.ksef_number for item in found.invoices} == {item.ksef_number for item in sandbox.accepted()}
+    document = page if isinstance(page, str) else page.decode()
+    assert all(item.ksef_number in document for item in found.invoices)
+    assert sandbox.deviations == []
+    sandbox.close()
+
+
 def poll(ask: Any) -> Any:
     for _ in range(2000):
         answer = ask()
@@ -108,14 +152,17 @@ def poll(ask: Any) -> Any:
 
 
 def confirmations(client: Client) -> list[bytes]:
-    """An invoice's and a session's."""
+    """An invoice's, a session's and a batch session's."""
     session = client.login().open()
     status = client.verdict(session, invoice("FV/1"))
     client.sent(session, invoice("FV/2"))
     client.close(session)
     client.settle()
     page = client.session(session)["upo"]["pages"][0]["downloadUrl"]
-    return [client.http.get(url).content for url in (status["upoDownloadUrl"], page)]
+    batch = hand_in(client, {"1.xml": invoice("FV/1/3"), "2.xml": invoice("FV/4")})
+    client.settle()
+    pages = client.session(batch)["upo"]["pages"]
+    return [client.http.get(url).content for url in (status["upoDownloadUrl"], page, pages[0]["downloadUrl"])]
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")
