@@ -113,6 +113,11 @@ class Limiter:
         with self._lock:
             self._limits.update(limits)
 
+    def limit(self, group: str) -> Limit:
+        """The figures in force for a group."""
+        with self._lock:
+            return self._limit(group)
+
     def reserve(self, group: str, now: datetime, *, share: float = 1.0) -> float:
         """Take one call now and return 0, or take nothing and return the seconds to wait before asking again."""
         with self._lock:

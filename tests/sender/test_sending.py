@@ -341,7 +341,7 @@ def test_retry_after_is_kept_in_full(shop: Shop) -> None:
 
 
 def test_the_published_limits_are_kept_without_one_429(limited_shop: Shop) -> None:
-    """35 at once: 25 in the first minute (a share stays for urgent ones), the rest in the next; KSeF never has to say no."""
+    """35 at once: 25 in the first minute (a share stays for urgent ones), then the rest; KSeF never has to say no."""
     shop = limited_shop
     for number in range(1, 36):
         shop.drop(f"f{number:02}.xml", invoice(number=f"FV/{number}/2026", seed=number))

@@ -95,7 +95,9 @@ def test_ten_thousand_waiting_are_drained_and_the_tills_notice_nothing(
     buffer.close()
     accepted = world.sandbox.accepted()
     calls = world.sandbox.calls
-    print(f"\ndrained in {drained_s:.0f} s of KSeF's time, {calls['openBatch']} batches; urgent {till.waited}; alone {alone_s}; {len(upos)} {calls}")
+    print(
+        f"\ndrained in {drained_s:.0f} s of KSeF's time, {calls['openBatch']} batches; urgent {till.waited}; alone {alone_s}; {len(upos)} {calls}"
+    )
     assert len(accepted) == WAITING + URGENT
     assert set(Counter(one.sha256 for one in accepted).values()) == {1}
     assert seen.limited == []
