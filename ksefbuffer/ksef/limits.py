@@ -235,10 +235,10 @@ class Limiter:
                 since, until = (_from_ms(time) for time in (*_list(times), None, None)[:2])
                 if since is None or until is None:
                     continue
-                ahead = max(since - now, timedelta(0))
-                block = _Block(since - ahead, min(until - ahead, now + NEVER))
-                if block.until > max(now, self._blocked.get(group, block).since):
-                    self._blocked[group] = max(block, self._blocked.get(group, block), key=lambda block: block.until)
+                since, lasts = min(since, now), min(until - since, NEVER)
+                before = self._blocked.get(group)
+                if since + lasts > (now if before is None else before.until):
+                    self._blocked[group] = _Block(since, since + lasts)
             for group, times in _entries(state, "foreign"):
                 since, last = (_from_ms(time) for time in (*_list(times), None, None)[:2])
                 count = (*_list(times), None, None, None)[2]

@@ -58,10 +58,11 @@ class _Handler(BaseHTTPRequestHandler):
             headers[name.lower()] = value if known is None else f"{known}, {value}"
         request = Request(self.command, path, query, headers, body, str(self.client_address[0]), file)
         try:
-            self._give(server.sandbox.handle(request))
+            response = server.sandbox.handle(request)
         finally:
             if file:
                 file.unlink(missing_ok=True)
+        self._give(response)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = answer
 

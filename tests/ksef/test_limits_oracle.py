@@ -162,9 +162,20 @@ def test_calls_in_flight_are_settled_each_by_itself() -> None:
     assert limiter.reserve("g", at(1)) == pytest.approx(0.6)
     limiter.settle("g", at(0.5), at(1))
     assert limiter.reserve("g", at(1)) == pytest.approx(1)
-    limiter.settle("g", at(0.123), at(1.2))
+    limiter.settle("g", at(0.123), at(1.2))  # never reserved: settles nothing
     limiter.settle("unknown", at(0), at(1))
     assert limiter.snapshot(at(1))["g"].per_second == 2
+
+
+def test_a_call_settled_among_several_takes_its_place_in_time() -> None:
+    limiter = Limiter({"g": Limit(4, NO_LIMIT, NO_LIMIT), "global": FREE})
+    for n in range(4):
+        assert limiter.reserve("g", at(n / 10)) == 0
+    limiter.settle("g", at(0), at(0.5))
+    # Now made at 0.1, 0.2, 0.3 and 0.5: they leave one after the other.
+    for left_s in (0.1, 0.2, 0.3, 0.5):
+        assert limiter.reserve("g", at(left_s + 1.0)) == pytest.approx(GUARD_S)
+        assert limiter.reserve("g", at(left_s + 1.1)) == 0
 
 
 # --- a clock that goes back
@@ -328,9 +339,13 @@ nonsense = st.recursive(
 @example(state={"taken": {"g": [[1_800_000_000_000, 10**9]]}})
 @example(state={"blocked": {"g": [0, 10**30]}, "foreign": {"g": [5, 1, 1]}})
 @example(state={"blocked": {"g": [0, 10**14]}})
+@example(
+    state={"blocked": {"g": [253_402_300_799_000, 253_402_300_799_999]}, "taken": {"g": [[253_402_300_799_999, 9]]}}
+)
 def test_a_spoilt_state_never_stops_the_buffer(state: object) -> None:
     limiter = Limiter({"g": Limit(5, 50, 500), "global": FREE})
     limiter.restore(state, START)
+    assert limiter.wait_for("g", START, 3) <= NEVER + timedelta(hours=1)
     assert limiter.reserve("g", START) <= NEVER.total_seconds()
     limiter.snapshot(START)
     json.dumps(limiter.dump(START))

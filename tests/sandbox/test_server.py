@@ -248,6 +248,7 @@ def test_cuts_of_uploads(wired: Client, real: Sandbox, kind: str, met: type[Exce
     real.faults.add(Fault("uploadPart", kind))
     with pytest.raises(met):
         put(wired, batch)
+    assert len(list(real._world.shelf.folder.iterdir())) == (kind == "cut_after")
     assert put(wired, batch).status_code == 201
     assert close_batch(wired, batch).status_code == 204
 
