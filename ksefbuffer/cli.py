@@ -222,11 +222,18 @@ def run(settings: _Settings, no_web: bool) -> None:
     type=click.Choice(["production", "test", "none"]),
     help="Limity wywołań.",
 )
-def sandbox(host: str, port: int, state: Path | None, latency: float, limits: str) -> None:
+@click.option(
+    "--time-scale",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(1, 3600),
+    help="Ile razy krótsze okna limitów (do testów).",
+)
+def sandbox(host: str, port: int, state: Path | None, latency: float, limits: str, time_scale: float) -> None:
     """Lokalny, surowy symulator KSeF; gotowość zgłasza jednym wierszem JSON."""
     _log_to_stderr()
     try:
-        local_ksef.main(host, port, state, latency, limits)
+        local_ksef.main(host, port, state, latency, limits, time_scale)
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         where = f"{host}:{port}" + (f" z plikiem stanu {state}" if state else "")
@@ -362,9 +369,9 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
             "until": answers.moment(p.until),
         }
         for p in seen.pauses
-        if p.until > now or not p.scope.startswith("limit:")
+        if p.until > now or p.scope == "ksef"
     ]
-    problems += [f"{p['message']} {p['action']}".strip() for p in pauses if not str(p["scope"]).startswith("limit:")]
+    problems += [f"{p['message']} {p['action']}".strip() for p in pauses if not str(p["scope"]).startswith(("limit:", "batch:"))]
     if seen.answers_failing:
         problems.append(
             f"Odpowiedzi, których nie udało się doręczyć: {seen.answers_failing} ({seen.last_answer_error})."

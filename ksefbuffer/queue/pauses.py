@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 
 from sqlalchemy import Connection, delete, not_, select, update
 
@@ -39,15 +40,34 @@ def pause(tx: Connection, scope: str, *, at: datetime, until: datetime, code: st
     log_after_commit(tx, log, "pause scope=%s until=%s code=%s", scope, until.isoformat(timespec="seconds"), code)
 
 
-# The end of a scope that holds back ordinary documents alone.
+# The end of a scope that holds back ordinary singles alone.
 ORDINARY = ":ordinary"
+# The beginning of a scope that holds back batches alone.
+BATCH = "batch"
+_FORGOTTEN_AFTER = timedelta(minutes=10)
 
 
-def active(tx: Connection, now: datetime, *, urgent: bool = False) -> Pause | None:
-    """The pause that lasts longest, if any lasts; with ``urgent``, of those that hold back urgent documents too."""
+class Lane(StrEnum):
+    """Who asks whether it may go on: each is held back by its own limits, and by trouble with KSeF as a whole."""
+
+    URGENT = "urgent"
+    SINGLE = "single"
+    BATCH = "batch"
+
+
+def active(tx: Connection, now: datetime, lane: Lane | None = None) -> Pause | None:
+    """The pause that lasts longest, of those that hold back a lane, or of all."""
     query = select(pauses).where(pauses.c.until > now).order_by(pauses.c.until.desc()).limit(1)
-    if urgent:
-        query = query.where(not_(pauses.c.scope.endswith(ORDINARY)))
+    limits = pauses.c.scope.startswith("limit:")
+    match lane:
+        case Lane.URGENT:
+            query = query.where(not_(pauses.c.scope.startswith(BATCH)), not_(pauses.c.scope.endswith(ORDINARY)))
+        case Lane.SINGLE:
+            query = query.where(not_(pauses.c.scope.startswith(BATCH)))
+        case Lane.BATCH:
+            query = query.where(not_(limits))
+        case None:
+            pass
     row = tx.execute(query).first()
     return Pause(**row._mapping) if row else None
 
@@ -64,7 +84,14 @@ def over(tx: Connection, *scopes: str) -> None:
         log_after_commit(tx, log, "pause over scopes=%s", ",".join(scopes))
 
 
-def expired_limits(tx: Connection, now: datetime) -> list[str]:
-    """Scopes of limits whose time has come; trouble with KSeF stays known until a send succeeds."""
-    query = select(pauses.c.scope).where(pauses.c.until <= now, pauses.c.scope.startswith("limit:"))
-    return list(tx.execute(query).scalars())
+def expired(tx: Connection, now: datetime) -> list[str]:
+    """Scopes to forget: limits whose time has come, and trouble with batches that nobody has tried again.
+
+    Trouble with KSeF itself stays known until a send succeeds.
+    """
+    query = select(pauses.c.scope, pauses.c.until).where(pauses.c.until <= now)
+    return [
+        row.scope
+        for row in tx.execute(query)
+        if row.scope.startswith("limit:") or (row.scope.startswith(BATCH) and row.until <= now - _FORGOTTEN_AFTER)
+    ]

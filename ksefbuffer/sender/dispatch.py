@@ -23,6 +23,7 @@ from ksefbuffer.ksef.shapes import OpenSession
 from ksefbuffer.queue import documents, facts, pauses, sessions
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.documents import Document
+from ksefbuffer.queue.pauses import Lane
 from ksefbuffer.queue.states import Event, State
 from ksefbuffer.sender import trouble
 from ksefbuffer.sender.handin import waits_for_original
@@ -100,9 +101,9 @@ class Dispatch:
                 Opened(s.id, s.form, s.sends, s.last_used_at, s.valid_until or now, usable=s.id in self._open)
                 for s in sessions.unfinished(tx, "open", kind="online")
             ]
-            paused = pauses.active(tx, now)
-            urgent_paused = pauses.active(tx, now, urgent=True)
-            expired = pauses.expired_limits(tx, now)
+            paused = pauses.active(tx, now, Lane.SINGLE)
+            urgent_paused = pauses.active(tx, now, Lane.URGENT)
+            expired = pauses.expired(tx, now)
             retry_at = documents.next_attempt(tx)
         if expired:
             with self.database.transaction() as tx:
@@ -232,7 +233,8 @@ class Dispatch:
     def _not_delivered(self, document: Document, fault: CallFault) -> None:
         """Not taken, or not even tried: the sender pauses, and this document says why (niepowodzenie)."""
         now = self.clock()
-        until = trouble.hold_back(self.database, fault, now, urgent=document.urgent)
+        lane = Lane.URGENT if document.urgent else Lane.SINGLE
+        until = trouble.hold_back(self.database, fault, now, lane)
         with self.database.transaction() as tx:
             document = documents.get(tx, document.id)
             attempts = document.attempts - 1 if document.state is State.PROCESSING else document.attempts

@@ -27,6 +27,7 @@ from ksefbuffer.ksef.packages import PackageTooLarge, build_package
 from ksefbuffer.queue import documents, pauses, sessions
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.documents import Document
+from ksefbuffer.queue.pauses import Lane
 from ksefbuffer.queue.states import WAITING, Event, State
 from ksefbuffer.sender import trouble
 from ksefbuffer.sender.pace import Pace
@@ -89,8 +90,11 @@ class BatchSender:
         # Asked before every single; counting a long queue each time would cost more than the singles.
         if self._decided is None or not timedelta(0) <= now - self._decided[0] < _DECIDED_FOR:
             waiting = heaps(self.database, self.limiter, now)
+            with self.database.reading() as tx:
+                spoilt = pauses.known(tx, pauses.BATCH)
             takes = batch_takes(waiting, now, batch_from=self.batch_from, batch_s=self.pace.batch_s)
-            self._decided = (now, takes)
+            # While batches do not work, singles are better than nothing.
+            self._decided = (now, takes and (spoilt is None or spoilt.until <= now))
         return self._decided[1]
 
     def step(self) -> bool:
@@ -98,7 +102,7 @@ class BatchSender:
         now = self.clock()
         waiting = heaps(self.database, self.limiter, now)
         with self.database.reading() as tx:
-            paused = pauses.active(tx, now)
+            paused = pauses.active(tx, now, Lane.BATCH)
             retry_at = documents.next_attempt(tx)
         decision = plan_batch(
             waiting,
@@ -146,12 +150,13 @@ class BatchSender:
         except CallFault as fault:
             at = self.clock()
             self._take_back(session_id, fault.message)
-            trouble.hold_back(self.database, fault, at)
+            trouble.hold_back(self.database, fault, at, Lane.BATCH)
         else:
             self._at_most = 10_000
             with self.database.transaction() as tx:
                 sessions.sent(tx, session_id, len(chosen))
                 sessions.stop_using(tx, session_id, at=self.clock(), note="uploaded; the close hands it in")
+                pauses.over(tx, pauses.BATCH)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return True

@@ -22,6 +22,7 @@ from ksefbuffer.ksef.upo import check_upo
 from ksefbuffer.queue import documents, pauses, sessions
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.documents import Document, Numbered
+from ksefbuffer.queue.pauses import Lane
 from ksefbuffer.queue.sessions import Session
 from ksefbuffer.queue.states import Event, State
 from ksefbuffer.sender import trouble
@@ -170,7 +171,7 @@ class Reconcile:
             code=str(code),
             operation="session",
         )
-        trouble.hold_back(self.database, fault, now)
+        trouble.hold_back(self.database, fault, now, Lane.BATCH if self.kind == "batch" else Lane.URGENT)
 
     def _look_later(self, session: Session, now: datetime, fault: CallFault) -> None:
         log.warning("session=%s not settled: %s", session.id, fault.message)

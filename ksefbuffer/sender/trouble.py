@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from ksefbuffer.errors import Blocked, CallFault, RateLimited, Unauthorised
+from ksefbuffer.errors import Blocked, CallFault, RateLimited, Unauthorised, Unreachable
 from ksefbuffer.invoice.findings import Finding
 from ksefbuffer.queue import facts, pauses
 from ksefbuffer.queue.db import Database
+from ksefbuffer.queue.pauses import Lane
 
 SCOPE = "ksef"
 
@@ -31,15 +32,13 @@ def length(fault: CallFault, failures: int) -> timedelta:
     return max(own, timedelta(seconds=fault.retry_after_s or 0))
 
 
-def hold_back(database: Database, fault: CallFault, now: datetime, *, urgent: bool = True) -> datetime:
-    """Pauses the sender; returns until when. Raises StorageFault.
+def hold_back(database: Database, fault: CallFault, now: datetime, lane: Lane = Lane.URGENT) -> datetime:
+    """Pauses the sender, or only the lane that met the fault; returns until when. Raises StorageFault.
 
-    When an ordinary document met our own count of a limit, urgent ones still have their share of it.
+    When an ordinary single met our own count of a limit, urgent ones still have their share of it. What goes wrong
+    with batches alone leaves singles going, and the other way round.
     """
-    scope = SCOPE
-    if isinstance(fault, RateLimited):
-        ordinary = not urgent and fault.http_status is None
-        scope = f"limit:{fault.operation or 'ksef'}{pauses.ORDINARY if ordinary else ''}"
+    scope = _scope(fault, lane)
     with database.transaction() as tx:
         known = pauses.known(tx, scope)
         until = now + length(fault, 1 if known is None else known.step + 1)
@@ -54,6 +53,16 @@ def hold_back(database: Database, fault: CallFault, now: datetime, *, urgent: bo
         )
         facts.put(tx, "ksef", {"ok": False, "message": fault.message, "action": fault.action}, at=now)
     return until
+
+
+def _scope(fault: CallFault, lane: Lane) -> str:
+    general = isinstance(fault, Unreachable | Unauthorised | Blocked)
+    if lane is Lane.BATCH and not general:
+        return f"{pauses.BATCH}:{fault.operation}" if isinstance(fault, RateLimited) else pauses.BATCH
+    if not isinstance(fault, RateLimited):
+        return SCOPE
+    ordinary = lane is Lane.SINGLE and fault.http_status is None
+    return f"limit:{fault.operation or 'ksef'}{pauses.ORDINARY if ordinary else ''}"
 
 
 def _message(fault: CallFault) -> str:
