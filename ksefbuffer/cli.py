@@ -371,7 +371,9 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
         for p in seen.pauses
         if p.until > now or p.scope == "ksef"
     ]
-    problems += [f"{p['message']} {p['action']}".strip() for p in pauses if not str(p["scope"]).startswith(("limit:", "batch:"))]
+    problems += [
+        f"{p['message']} {p['action']}".strip() for p in pauses if not str(p["scope"]).startswith(("limit:", "batch:"))
+    ]
     if seen.answers_failing:
         problems.append(
             f"Odpowiedzi, których nie udało się doręczyć: {seen.answers_failing} ({seen.last_answer_error})."

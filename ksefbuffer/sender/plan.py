@@ -81,15 +81,17 @@ def plan(
 
     Sessions past their use are closed first: that is what brings their invoices a final word.
     """
+    needed = {c.form for c in waiting if not c.held}
     for session in opened:
-        reason = _why_close(session, now, idle, needed=any(c.form == session.form and not c.held for c in waiting))
+        reason = _why_close(session, now, idle, needed=session.form in needed)
         if reason:
             return Close(session.id, reason)
     free = [c for c in waiting if not c.held]
     ends = {True: urgent_paused_until, False: paused_until}
     candidate = next((c for c in free if (ends[c.urgent] or now) <= now), None)
     if candidate is None:
-        wakes = [session.last_used_at + idle for session in opened]
+        # A session kept for what waits out a pause is past its idle time, and that moment must not wake anybody again.
+        wakes = [s.valid_until - BEFORE_THE_END if s.form in needed else s.last_used_at + idle for s in opened]
         wakes += [end for c in free if (end := ends[c.urgent]) is not None]
         return Rest(min(wakes, default=None))
     session_id = next((session.id for session in opened if session.form == candidate.form), None)

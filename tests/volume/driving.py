@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import httpx
 
+from ksefbuffer import config as configuration
 from ksefbuffer.ksef.limits import Limiter
 from ksefbuffer.queue import deliveries
 from ksefbuffer.queue.db import Database
@@ -16,6 +18,7 @@ from ksefbuffer.queue.overview import overview
 from ksefbuffer.sender.memory import RememberedLimiter
 from ksefbuffer.worker import SAFETY_WAKE, Buffer
 from tests.crash.harness import World
+from tests.samples import NIP
 
 # About what a step of each duty takes in reality: without it a clock that stands still while there is work would
 # show nobody waiting for anybody.
@@ -36,6 +39,14 @@ class Watched(httpx.BaseTransport):
         if response.status_code == 429:
             self.limited.append(f"{request.method} {request.url.path}")
         return response
+
+
+def shop(folder: Path, template: Path) -> World:
+    """A world under the production limits and, unlike the crash tests', with the default settings."""
+    world = World(folder, template, good=0, limits="production")
+    (folder / "config.toml").write_text(f'nip = "{NIP}"\nenvironment = "sandbox"\n')
+    world.config = configuration.load(folder / "config.toml", {})
+    return world
 
 
 def watched(world: World) -> Watched:

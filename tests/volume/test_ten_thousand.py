@@ -13,11 +13,11 @@ from ksefbuffer.ksef.auth import CertificateLogin
 from ksefbuffer.worker import Buffer, prepare
 from tests.crash.harness import World
 from tests.samples import invoice
-from tests.volume.driving import counts, drive, remembered, watched
+from tests.volume.driving import counts, drive, remembered, shop, watched
 
 pytestmark = pytest.mark.crash
 
-WAITING = 200
+WAITING = 1_000
 URGENT = 10
 UPOS_SEEN = 25
 
@@ -48,7 +48,7 @@ class Till:
 
 def in_an_empty_shop(folder: Path, template: Path, login: CertificateLogin) -> float:
     """What the slowest of ten urgent invoices waits for its number when nothing else is there, in seconds."""
-    world = World(folder, template, good=0, limits="production")
+    world = shop(folder, template)
     buffer = world.buffer(login, limiter=remembered(world))
     prepare(buffer)
     till = Till(world)
@@ -64,7 +64,7 @@ def test_ten_thousand_waiting_are_drained_and_the_tills_notice_nothing(
     tmp_path: Path, template: Path, login: CertificateLogin
 ) -> None:
     alone_s = in_an_empty_shop(tmp_path / "empty", template, login)
-    world = World(tmp_path / "shop", template, good=0, limits="production")
+    world = shop(tmp_path / "shop", template)
     seen = watched(world)
     inbox = world.folder / "inbox"
     for number in range(WAITING):
