@@ -481,6 +481,7 @@ class Heap:
     count: int
     size: int
     oldest: datetime
+    newest: datetime
     attachments: int
 
 
@@ -494,6 +495,7 @@ def heaps(tx: Connection, now: datetime) -> list[Heap]:
             func.count(),
             func.sum(documents.c.size),
             func.min(documents.c.received_at),
+            func.max(documents.c.received_at),
             attachments,
         )
         .where(_waits(now), _for_batches())

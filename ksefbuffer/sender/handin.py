@@ -58,6 +58,7 @@ def heaps(database: Database, limiter: Limiter, now: datetime) -> list[Heap]:
                 "invoiceSend", now, calls=min(heap.count, _LOOKED_AHEAD), share=ORDINARY_SHARE
             ).total_seconds()
             + _SEND_S * heap.count,
+            newest=heap.newest,
         )
         for heap in found
     ]

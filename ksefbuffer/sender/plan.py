@@ -99,6 +99,10 @@ def plan(
 
 
 BATCH_AT_MOST = 10_000
+# More keep coming: a heap of thousands goes as one batch, not as one for every commit of the intake. Even when it never
+# stops, a batch a minute is within KSeF's 60 openings an hour (FACTS §6).
+GATHERED_AFTER = timedelta(seconds=2)
+GATHERS_AT_MOST = timedelta(minutes=1)
 # Two lanes: ordinary documents leave this share of every limit to urgent ones and to questions about them.
 ORDINARY_SHARE = 0.85
 _WARSAW = ZoneInfo("Europe/Warsaw")
@@ -106,7 +110,8 @@ _WARSAW = ZoneInfo("Europe/Warsaw")
 
 @dataclass(frozen=True)
 class Heap:
-    """Waiting documents that may share a batch. ``single_s``: how long the limits would hold them up, sent singly."""
+    """Waiting documents that may share a batch. ``single_s``: how long the limits would hold them up, sent singly;
+    ``newest``: when the last of them came (None: long ago)."""
 
     form: str
     offline: bool
@@ -114,6 +119,7 @@ class Heap:
     attachments: int
     oldest: datetime
     single_s: float
+    newest: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -132,14 +138,19 @@ def plan_batch(
 
     A batch is worth it when singles would take longer than the batch; from ``batch_from`` documents on (0: never),
     or from any number when the singles would not be through before Polish midnight, since an invoice dated today and
-    sent tomorrow becomes an offline one (FACTS §10); attachments go in batches only. The oldest heap goes first.
+    sent tomorrow becomes an offline one (FACTS §10); attachments go in batches only. The oldest heap goes first, once
+    no more come to it.
     """
     worth = [heap for heap in heaps if _worth_a_batch(heap, now, batch_from=batch_from, batch_s=batch_s)]
     if not worth:
         return Rest(None)
     if paused_until is not None and paused_until > now:
         return Rest(paused_until)
-    heap = min(worth, key=lambda heap: heap.oldest)
+    gathering = {id(heap): until for heap in worth if (until := _gathers_until(heap, now)) is not None}
+    ready = [heap for heap in worth if id(heap) not in gathering]
+    if not ready:
+        return Rest(min(gathering.values()))
+    heap = min(ready, key=lambda heap: heap.oldest)
     return HandIn(heap.form, heap.offline, min(heap.count, BATCH_AT_MOST))
 
 
@@ -154,6 +165,16 @@ def _worth_a_batch(heap: Heap, now: datetime, *, batch_from: int, batch_s: float
     if batch_from == 0 or heap.single_s <= batch_s:
         return False
     return heap.count >= batch_from or heap.single_s >= seconds_to_midnight(now) > batch_s
+
+
+def _gathers_until(heap: Heap, now: datetime) -> datetime | None:
+    """Until when to wait for more to come; None when it is time. A clock set back makes nobody wait."""
+    if heap.newest is None or heap.count >= BATCH_AT_MOST or heap.newest > now:
+        return None
+    if seconds_to_midnight(now) <= 2 * GATHERS_AT_MOST.total_seconds():
+        return None
+    until = min(heap.newest + GATHERED_AFTER, heap.oldest + GATHERS_AT_MOST)
+    return until if until > now else None
 
 
 def seconds_to_midnight(now: datetime) -> float:

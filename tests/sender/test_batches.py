@@ -146,13 +146,14 @@ def test_each_invoice_of_a_batch_is_judged_by_itself(batch_shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("code", [405, 415, 430, 435, 500])
-def test_a_batch_that_breaks_is_tried_again_and_then_left_to_singles(batch_shop: Shop, code: int) -> None:
+def test_a_batch_that_breaks_does_not_hold_its_documents_up(batch_shop: Shop, code: int) -> None:
     shop = batch_shop
     shop.sandbox.faults.add(Fault(operation="closeBatch", kind="session_status", code=code, times=None))
     drop_many(shop, 4)
     shop.work()
     assert {shop.answer(f"f{number:05}")["status"] for number in range(1, 5)} == {"sent"}
-    assert shop.sandbox.calls["openBatch"] == 2
+    # Singles go on while batches do not work; a document that two batches broke with is sent singly for good.
+    assert 1 <= shop.sandbox.calls["openBatch"] <= 2
     assert shop.sandbox.calls["sendInvoice"] == 4
     assert len(shop.sandbox.accepted()) == 4
 
