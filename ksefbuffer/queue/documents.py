@@ -355,10 +355,13 @@ def apply_all(
     values = {"state": str(to_state), "updated_at": at, "waits_for": None, **_cleared(to_state), **changes}
     moved = 0
     for start in range(0, len(row_ids), _AT_ONCE):
-        chosen = and_(
+        movable = select(documents.c.id).where(
             documents.c.id.in_(row_ids[start : start + _AT_ONCE]),
             documents.c.state.in_([str(state) for state in from_states]),
         )
+        # Locked first, so that the log tells exactly of the rows that move.
+        locked = list(tx.execute(movable.with_for_update()).scalars())
+        chosen = documents.c.id.in_(locked)
         logged = select(
             documents.c.id,
             literal(at, UtcTime),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ksefbuffer.errors import CallFault, NotTaken, OutcomeUnknown, Refused, SessionUnusable
+from ksefbuffer.errors import CallFault, NotAllowedNow, NotTaken, OutcomeUnknown, Refused, SessionUnusable
 from ksefbuffer.invoice.forms import BY_SYSTEM_CODE
 from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.ksef.limits import Limiter
@@ -170,19 +170,23 @@ class Dispatch:
             self.limiter.remember_figures(limits, now)
 
     def _send(self, document: Document, session_id: int, now: datetime) -> None:
-        with self.database.transaction() as tx:
-            content = documents.content(tx, document.id)
-            document = documents.apply(
-                tx,
-                document,
-                Event.BIND,
-                at=now,
-                actor=ACTOR,
-                session_id=session_id,
-                attempts=document.attempts + 1,
-                handed_at=now,
-            )
-            sessions.used(tx, session_id, at=now)
+        try:
+            with self.database.transaction() as tx:
+                content = documents.content(tx, document.id)
+                document = documents.apply(
+                    tx,
+                    document,
+                    Event.BIND,
+                    at=now,
+                    actor=ACTOR,
+                    session_id=session_id,
+                    attempts=document.attempts + 1,
+                    handed_at=now,
+                )
+                sessions.used(tx, session_id, at=now)
+        except NotAllowedNow:
+            # A batch took it, or a person withdrew it, since the plan was made.
+            return
         assert content is not None
         try:
             reference = self.ksef.send(

@@ -141,6 +141,11 @@ class BatchSender:
                 handed_at=now,
                 attempts=documents.one_more_attempt(),
             )
+            # Only what is bound here goes in: a single may have taken one of the chosen a moment ago (PostgreSQL).
+            chosen = documents.in_session(tx, session_id)
+            if not chosen:
+                sessions.abandon(tx, session_id, "everything went singly meanwhile")
+                return True
         folder = self.folder / str(session_id)
         folder.mkdir(parents=True, exist_ok=True)
         try:
