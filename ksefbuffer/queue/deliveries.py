@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, case, func, insert, literal, select, update
 
-from ksefbuffer.queue.models import arrivals, deliveries, documents
+from ksefbuffer.queue.models import UtcTime, arrivals, deliveries, documents
 from ksefbuffer.queue.states import State
 
 
@@ -175,12 +175,18 @@ def _free_name(tx: Connection, connector: str, answer_name: str) -> str:
     return f"{answer_name}.{number}"
 
 
+def _no_later(at: datetime) -> ColumnElement[datetime]:
+    # What is due already keeps its place: one more fact to tell must not send it to the end of the queue.
+    already = (deliveries.c.told < deliveries.c.wanted) & (deliveries.c.due_at < at)
+    return case((already, deliveries.c.due_at), else_=literal(at, UtcTime))
+
+
 def want(tx: Connection, document: int, at: datetime) -> None:
     """Makes the answers of all of a document's arrivals due."""
     tx.execute(
         update(deliveries)
         .where(deliveries.c.arrival.in_(select(arrivals.c.id).where(arrivals.c.document == document)))
-        .values(wanted=deliveries.c.wanted + 1, due_at=at)
+        .values(wanted=deliveries.c.wanted + 1, due_at=_no_later(at))
     )
 
 
@@ -189,7 +195,7 @@ def want_all(tx: Connection, chosen: Select[int], at: datetime) -> None:
     tx.execute(
         update(deliveries)
         .where(deliveries.c.arrival.in_(select(arrivals.c.id).where(arrivals.c.document.in_(chosen))))
-        .values(wanted=deliveries.c.wanted + 1, due_at=at)
+        .values(wanted=deliveries.c.wanted + 1, due_at=_no_later(at))
     )
 
 
@@ -201,13 +207,17 @@ def want_for_queued(tx: Connection, at: datetime) -> None:
         .where(documents.c.state == str(State.QUEUED))
     )
     tx.execute(
-        update(deliveries).where(deliveries.c.arrival.in_(queued)).values(wanted=deliveries.c.wanted + 1, due_at=at)
+        update(deliveries)
+        .where(deliveries.c.arrival.in_(queued))
+        .values(wanted=deliveries.c.wanted + 1, due_at=_no_later(at))
     )
 
 
 def _want(tx: Connection, arrival: int, at: datetime) -> None:
     tx.execute(
-        update(deliveries).where(deliveries.c.arrival == arrival).values(wanted=deliveries.c.wanted + 1, due_at=at)
+        update(deliveries)
+        .where(deliveries.c.arrival == arrival)
+        .values(wanted=deliveries.c.wanted + 1, due_at=_no_later(at))
     )
 
 
@@ -218,20 +228,24 @@ def first_arrival(tx: Connection, document: int) -> Arrival | None:
 
 
 def due(tx: Connection, now: datetime, connector: str | None = None) -> Due | None:
-    """The delivery that has waited longest, of all that may be made now."""
+    """The delivery that has waited longest, of all that may be made now; urgent ones first."""
     query = (
         select(
             deliveries.c.id.label("delivery"), deliveries.c.wanted, deliveries.c.attempts, *_arrival.selected_columns
         )
         .join(arrivals, deliveries.c.arrival == arrivals.c.id)
         .where(deliveries.c.told < deliveries.c.wanted, deliveries.c.due_at <= now)
-        .order_by(deliveries.c.urgent.desc(), deliveries.c.due_at, deliveries.c.id)
+        .order_by(deliveries.c.due_at, deliveries.c.id)
         .limit(1)
     )
     if connector is not None:
         query = query.where(arrivals.c.connector == connector)
-    row = tx.execute(query).first()
-    return _due(row) if row else None
+    # Two questions in the order of the index; one for both would sort all that is due, again for each delivery.
+    for urgent in (True, False):
+        row = tx.execute(query.where(deliveries.c.urgent.is_(urgent))).first()
+        if row is not None:
+            return _due(row)
+    return None
 
 
 def _due(row: Any) -> Due:
