@@ -12,7 +12,8 @@ import os
 import pwd
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +33,7 @@ from ksefbuffer.identity.material import load_credential
 from ksefbuffer.invoice.document import read_header
 from ksefbuffer.invoice.findings import Finding, Severity
 from ksefbuffer.invoice.precheck import CheckContext, check, refusal_of_size
+from ksefbuffer.queue import backup as copies
 from ksefbuffer.queue import deliveries, documents, overview, pauses, schema
 from ksefbuffer.queue.db import Database, worker_is_running
 from ksefbuffer.queue.documents import Document
@@ -359,20 +361,20 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
     problems: list[str] = []
     if not running:
         problems.append("Bufor nie pracuje (uruchom: ksefbuffer run).")
-    pauses = [
+    held = [
         {
             "scope": p.scope,
             "code": p.code,
             "message": p.message,
             "action": p.action,
             "since": answers.moment(p.since),
-            "until": answers.moment(p.until),
+            "until": answers.moment(p.until) if p.until < pauses.UNTIL_DONE else None,
         }
         for p in seen.pauses
         if p.until > now or p.scope == "ksef"
     ]
     problems += [
-        f"{p['message']} {p['action']}".strip() for p in pauses if not str(p["scope"]).startswith(("limit:", "batch:"))
+        f"{p['message']} {p['action']}".strip() for p in held if not str(p["scope"]).startswith(("limit:", "batch:"))
     ]
     if seen.answers_failing:
         problems.append(
@@ -413,7 +415,7 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
         "queue": seen.counts,
         "oldest_waiting_at": answers.moment(seen.oldest_waiting),
         "next_attempt_at": answers.moment(seen.next_attempt),
-        "pauses": pauses,
+        "pauses": held,
         "limits": {"as_of": answers.moment(seen.limits[1]) if seen.limits else None, "groups": limits},
         "stuck": {"count": seen.stuck, "since": answers.moment(seen.stuck_since)},
         "open_sessions": seen.open_sessions,
@@ -490,7 +492,10 @@ def _print_status(settings: _Settings, facts: dict[str, Any]) -> None:
     names = {state: (answers.STATUS_PL[state] if settings.lang == "pl" else state) for state in counts}
     rows.append((say("Kolejka", "Queue"), ", ".join(f"{names[state]} {count}" for state, count in counts.items())))
     rows.append((say("Najstarsza czeka od", "Oldest waiting since"), facts["oldest_waiting_at"] or "-"))
-    rows += [(say("Wstrzymane do", "Paused until"), f"{p['until']}: {p['message']}") for p in facts["pauses"]]
+    rows += [
+        (say("Wstrzymane do", "Paused until"), f"{p['until'] or say('odwołania', 'further notice')}: {p['message']}")
+        for p in facts["pauses"]
+    ]
     for group, usage in facts["limits"]["groups"].items():
         if usage["hour"] and usage["per_hour"] > 0:
             used = f"{group}: {usage['hour']}/{usage['per_hour']}"
@@ -632,6 +637,71 @@ def db_upgrade(settings: _Settings) -> None:
         click.echo(settings.say(f"Schemat jest aktualny ({after}).", f"The schema is up to date ({after})."))
     else:
         click.echo(settings.say(f"Schemat: {before or 'brak'} → {after}.", f"Schema: {before or 'none'} → {after}."))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_settings
+def backup(settings: _Settings, file: Path) -> None:
+    """Kopiuje bazę bufora do pliku; bufor może przy tym pracować."""
+    database = settings.database()
+    with _progress(settings.say("Kopia", "Backup")) as grows:
+        size = copies.back_up(database, file, at=_now(), progress=grows)
+    click.echo(
+        settings.say(
+            f"Kopia gotowa: {file} ({size / 1_000_000:.1f} MB).", f"Backup written: {file} ({size / 1_000_000:.1f} MB)."
+        )
+    )
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_settings
+def restore(settings: _Settings, file: Path) -> None:
+    """Odtwarza bazę bufora z kopii; bufor musi być zatrzymany."""
+    config, now = settings.config, _now()
+    database = Database(config.database.url)
+    if worker_is_running(database):
+        raise ConfigurationFault(
+            "Bufor pracuje na tej bazie.", action="Zatrzymaj go (systemctl stop …) i powtórz polecenie."
+        )
+    stamp = f"{now:%Y%m%dT%H%M%SZ}"
+    beside = config.database.sqlite_file or config.data_dir / "ksefbuffer.db"
+    _make_folders(beside.parent)
+    aside = beside.with_name(f"{beside.name}.before-restore-{stamp}")
+    with database.sole_worker(), _progress(settings.say("Odtwarzanie", "Restoring")) as grows:
+        done = copies.restore(
+            database, file, nip=config.nip, environment=config.environment, aside=aside, at=now, progress=grows
+        )
+    made_at = answers.moment(done.made_at)
+    click.echo(
+        settings.say(
+            f"Odtworzono stan z {made_at}: {done.documents} dokumentów.",
+            f"Restored the state of {made_at}: {done.documents} documents.",
+        )
+    )
+    if done.set_aside is not None:
+        click.echo(settings.say(f"Poprzednia baza: {done.set_aside}", f"The database before: {done.set_aside}"))
+    click.echo(
+        settings.say(
+            "Uruchom bufor. Najpierw przyjmie ponownie to, co ERP oddał po tej kopii (pliki z folderu processed, "
+            "wiersze tabeli), i uzgodni z KSeF, co już wysłano; do tego czasu niczego nie wyśle. Faktury oddane od "
+            "tamtej chwili przez HTTP, których KSeF nie ma, ERP musi oddać jeszcze raz.",
+            "Start the buffer. It first takes in again what the ERP handed over since this backup (files in processed, "
+            "table rows) and reconciles with KSeF what was sent; until then it sends nothing. Invoices handed over by "
+            "HTTP since then, which KSeF does not have, must be handed over again.",
+        )
+    )
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal's stderr; silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, whole: None
+        return
+    with click.progressbar(length=1_000, label=label, file=sys.stderr) as bar:
+        yield lambda done, whole: bar.update(1_000 * done // max(whole, 1) - bar.pos)
 
 
 def _object(config: Config, tx: Any, document: Document) -> dict[str, Any]:

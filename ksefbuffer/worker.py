@@ -21,6 +21,7 @@ from ksefbuffer.config import Config
 from ksefbuffer.erp import answers
 from ksefbuffer.erp.delivery import Connector, Deliver
 from ksefbuffer.erp.folder import FolderConnector, Folders
+from ksefbuffer.erp.retake import Retake
 from ksefbuffer.erp.rows import RowConnector
 from ksefbuffer.erp.table import TableConnector
 from ksefbuffer.errors import BufferFault, ConfigurationFault, CredentialFault
@@ -38,6 +39,7 @@ from ksefbuffer.sender.handin import BatchSender
 from ksefbuffer.sender.memory import RememberedLimiter
 from ksefbuffer.sender.pace import Pace
 from ksefbuffer.sender.reconcile import Reconcile
+from ksefbuffer.sender.restored import Restored
 from ksefbuffer.sender.strays import Strays
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ Clock = Callable[[], datetime]
 
 SAFETY_WAKE = timedelta(seconds=2)
 _LONGEST_FAULT_PAUSE_S = 30.0
+_LONGEST_SLEEP_S = 3600.0
 # A duty that has not finished a round for so long hangs: longer than any chain of timeouts in one step.
 _HUNG_AFTER_S = 600.0
 _WATCHDOG_EVERY_S = 10
@@ -72,6 +75,7 @@ class Buffer:
     batches: BatchSender
     settle_batches: Reconcile
     strays: Strays
+    restored: Restored
     deliver: Deliver
     clock: Clock
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -183,6 +187,12 @@ def assemble(
         batches=batches,
         settle_batches=Reconcile(database, ksef, clock, pace, context=branch, kind="batch"),
         strays=Strays(database, ksef, clock),
+        restored=Restored(
+            database,
+            ksef,
+            clock,
+            [Retake(database, paths.processed, context).step, *([rows.take_again] if rows is not None else [])],
+        ),
         deliver=Deliver(database, connectors, config.ksef.qr_url),
         clock=clock,
         environ=environ or {},
@@ -256,7 +266,8 @@ class Duty:
     def _until_due(self) -> float | None:
         """Seconds to sleep; None until a hint comes (the scheduler's safety wake is one)."""
         due = self._next_due()
-        return None if due is None else max(0.0, (due - self._clock()).total_seconds())
+        # A pause without an end is asked about again now and then; the system cannot sleep until the year 9999.
+        return None if due is None else min(max(0.0, (due - self._clock()).total_seconds()), _LONGEST_SLEEP_S)
 
 
 class Worker:
@@ -283,12 +294,14 @@ class Worker:
             "settle", buffer.settle_batches.step, next_due=lambda: buffer.settle_batches.next_due, clock=clock
         )
         strays = Duty("strays", buffer.strays.step, next_due=lambda: buffer.strays.next_due, clock=clock)
+        restored = Duty("restored", buffer.restored.step, next_due=lambda: buffer.restored.next_due, clock=clock)
         intake.wakes = (dispatch, batch, answers)
         dispatch.wakes = (reconcile, answers)
         batch.wakes = (settle, answers)
         reconcile.wakes = (answers, dispatch)
         settle.wakes = (answers, batch, dispatch)
-        self.duties = [intake, dispatch, batch, reconcile, settle, strays, answers]
+        restored.wakes = (answers,)
+        self.duties = [intake, dispatch, batch, reconcile, settle, strays, restored, answers]
         self._intake = intake
         # Not known at the start: an earlier life may have told of files that are gone.
         self._told: dict[str, str] | None = None

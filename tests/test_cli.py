@@ -672,3 +672,33 @@ def test_a_reader_that_stops_reading_is_no_fault(made: Path) -> None:
 def test_the_language_may_come_from_the_environment(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KSEFBUFFER_LANG", "en")
     assert "Running" in run("status").out
+
+
+def test_a_backup_is_restored_and_says_what_comes_next(run: Run, tmp_path: Path) -> None:
+    run("init")
+    assert run("backup", "kopia.db").code == 0
+    said = run("restore", "kopia.db")
+    assert said.code == 0
+    assert "uzgodni z KSeF" in said.out
+    assert list((tmp_path / "data").glob("*.before-restore-*"))
+    held = run("status", "--json")
+    (pause,) = json.loads(held.out)["pauses"]
+    assert (pause["scope"], pause["until"]) == ("restored", None)
+    assert "Wstrzymane do" in run("status").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("backup",), 2),
+        (("backup", "nie/ma/folderu.db"), 2),
+        (("backup", "config.toml"), 2),
+        (("restore", "nie-ma.db"), 1),
+        (("restore", "config.toml"), 2),
+    ],
+)
+def test_what_cannot_be_backed_up_or_restored_is_told(run: Run, arguments: tuple[str, ...], code: int) -> None:
+    run("init")
+    said = run(*arguments)
+    assert said.code == code
+    assert said.err

@@ -15,12 +15,14 @@ from ksefbuffer.erp.submit import Offer, Source, submit_all
 from ksefbuffer.erp.table import TableConnector, TableInvoice
 from ksefbuffer.errors import BufferFault
 from ksefbuffer.invoice.precheck import CheckContext
+from ksefbuffer.queue import documents
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.deliveries import Arrival
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 16
+_LOOKED_AT = 500
 _TAKEN = {"status": "oczekuje", "status_code": "queued"}
 
 
@@ -49,6 +51,22 @@ class RowConnector:
             log.debug("rows cannot be taken together (%s); one by one", type(fault).__name__)
             taken = [self._take_one(row, now) for row in rows]
             return any(taken)
+
+    def take_again(self, since: datetime, now: datetime) -> bool:
+        """After a restore: rows that name a document we never heard of become new. False: all were looked at.
+
+        Raises TableAway or TableUnfit.
+        """
+        after: str | None = None
+        while marked := self.table.answered_since(since, after=after, limit=_LOOKED_AT):
+            with self.database.reading() as tx:
+                unknown = documents.unknown_ids(tx, [document_id for _, document_id in marked])
+            for row_id, document_id in marked:
+                if document_id in unknown:
+                    self.table.forget(row_id, document_id)
+            after = marked[-1][1]
+        # Only once they are ours again may sending go on.
+        return self.take_in(now)
 
     def _take(self, rows: Sequence[TableInvoice], now: datetime) -> bool:
         offers = [_offer(row) for row in rows]

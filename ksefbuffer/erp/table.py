@@ -156,6 +156,33 @@ class TableConnector:
         """
         return self._write(row_id, values, only_new=True)
 
+    def answered_since(self, since: datetime, *, after: str | None, limit: int) -> list[tuple[str, str]]:
+        """Row id and document id of rows that we marked or answered from ``since`` on, by document id, those after
+        ``after``; changes nothing. Raises TableAway or TableUnfit."""
+        with self._told(), self._engine.connect() as connection:
+            columns = self._known(connection)
+            document_id = columns["document_id"]
+            # A row only marked so far has no time yet. Document ids sort by time, so they say when it was taken.
+            query = select(type_coerce(columns["id"], NullType()), cast(document_id, String(64))).where(
+                document_id.is_not(None), cast(document_id, String(64)) >= _first_id_of(since)
+            )
+            if after is not None:
+                query = query.where(cast(document_id, String(64)) > after)
+            found = connection.execute(query.order_by(cast(document_id, String(64))).limit(limit))
+            return [(_text_id(row_id), str(of).strip()) for row_id, of in found]
+
+    def forget(self, row_id: str, document_id: str) -> bool:
+        """Makes a row new again whose document we do not know any more, unless it has been given another since."""
+        with self._told(), self._engine.begin() as connection:
+            columns = self._known(connection)
+            changed = {columns[name]: None for name in WRITTEN_BACK} | {columns["status"]: NEW}
+            for same_id in _same_id(columns["id"], row_id, self._engine.dialect.name):
+                held = cast(columns["document_id"], String(64)) == document_id
+                statement = update(columns["id"].table).where(same_id, held)
+                if connection.execute(statement.values(changed)).rowcount:
+                    return True
+        return False
+
     def write_back(self, row_id: str, values: Mapping[str, str | bytes | None]) -> bool:
         """Set the columns of WRITTEN_BACK given in ``values``; times are ISO 8601 text, converted to the column's type.
 
@@ -297,6 +324,12 @@ def _limit_waiting(connection: Connection) -> None:
 def _keep_odd_bytes(connection: Any, _record: Any) -> None:
     # A text that is not UTF-8 is the pre-check's to refuse, not a reason to read no row at all.
     connection.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+
+
+def _first_id_of(moment: datetime) -> str:
+    """No document id given from ``moment`` on sorts before this (they are UUIDv7)."""
+    head = int(moment.timestamp() * 1000).to_bytes(6, "big").hex()
+    return f"{head[:8]}-{head[8:]}"
 
 
 def _to_be_taken(columns: Mapping[str, Column[Any]]) -> ColumnElement[bool]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
@@ -39,7 +39,7 @@ class StorageFault(BufferFault):
 class Database:
     """One buffer's database, by SQLAlchemy URL. Safe for many threads; each transaction has its own connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         try:
             parsed = make_url(url)
             # A statement's parameters are invoices: they have no place in an exception's text.
@@ -51,7 +51,7 @@ class Database:
             self.engine: Engine = create_engine(parsed, **options)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigurationFault(
-                f"Nie ma sterownika bazy danych dla {url.split(':', 1)[0]}.",
+                f"Nie ma sterownika bazy danych dla {str(url).split(':', 1)[0]}.",
                 action="Użyj sqlite:///… albo postgresql+psycopg://… w [database] url.",
             ) from error
         except OSError as error:
@@ -63,6 +63,11 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+
+    @classmethod
+    def in_file(cls, path: Path) -> Database:
+        """A SQLite database in this file, whatever its name holds."""
+        return cls(URL.create("sqlite", database=str(path)))
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -212,6 +212,18 @@ def by_sha256s(tx: Connection, sha256s: Sequence[str]) -> dict[str, Document]:
     return {document.sha256: document for document in map(_document, rows)}
 
 
+def any_in(tx: Connection, states: Sequence[State]) -> bool:
+    """Whether a document is in one of these states."""
+    found = select(documents.c.id).where(documents.c.state.in_([str(state) for state in states])).limit(1)
+    return tx.execute(found).first() is not None
+
+
+def unknown_ids(tx: Connection, document_ids: Sequence[str]) -> set[str]:
+    """Which of these public ids are no document of ours."""
+    query = select(documents.c.document_id).where(documents.c.document_id.in_(document_ids))
+    return set(document_ids) - {str(known) for known in tx.execute(query).scalars()}
+
+
 def by_ksef_number(tx: Connection, ksef_number: str) -> Document | None:
     row = tx.execute(_selection.where(documents.c.ksef_number == ksef_number)).first()
     return _document(row) if row else None

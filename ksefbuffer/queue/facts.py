@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from ksefbuffer.queue.db import insert_or
 from ksefbuffer.queue.models import facts
@@ -20,3 +20,7 @@ def get(tx: Connection, name: str) -> tuple[Any, datetime] | None:
     """The value and when it was told, or None."""
     row = tx.execute(select(facts.c.value, facts.c.at).where(facts.c.name == name)).first()
     return (row.value, row.at) if row else None
+
+
+def forget(tx: Connection, name: str) -> None:
+    tx.execute(delete(facts).where(facts.c.name == name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import Connection, delete, not_, select, update
@@ -40,6 +40,8 @@ def pause(tx: Connection, scope: str, *, at: datetime, until: datetime, code: st
     log_after_commit(tx, log, "pause scope=%s until=%s code=%s", scope, until.isoformat(timespec="seconds"), code)
 
 
+# Of a pause that ends when its work is done, not by the clock.
+UNTIL_DONE = datetime(9999, 1, 1, tzinfo=UTC)
 # The end of a scope that holds back ordinary singles alone.
 ORDINARY = ":ordinary"
 # The beginning of a scope that holds back batches alone.

@@ -156,6 +156,23 @@ def references(tx: Connection, *, since: datetime) -> set[str]:
     return {str(reference) for reference in tx.execute(query).scalars()}
 
 
+def settled_references(tx: Connection) -> set[str]:
+    """References of the sessions about which nothing is open any more."""
+    query = select(sessions.c.reference).where(sessions.c.reference.is_not(None), sessions.c.state == "done")
+    return {str(reference) for reference in tx.execute(query).scalars()}
+
+
+def adopt(tx: Connection, reference: str, kind: str, form: str, *, opened_at: datetime) -> int:
+    """The key of a session that KSeF told us of; one that we did not know is written down as done."""
+    known: int | None = tx.execute(select(sessions.c.id).where(sessions.c.reference == reference)).scalar()
+    if known is not None:
+        return known
+    row = {"kind": kind, "form": form, "state": "done", "opened_at": opened_at, "last_used_at": opened_at}
+    note = "known from KSeF alone"
+    query = insert(sessions).values(reference=reference, note=note, **row).returning(sessions.c.id)
+    return int(tx.execute(query).scalar_one())
+
+
 def has_unjudged(tx: Connection, session_id: int) -> bool:
     """Whether a document of the session still waits for KSeF's word."""
     return bool(

@@ -27,7 +27,8 @@ from ksefbuffer.invoice.identifiers import sha256_hex
 from ksefbuffer.ksef.auth import CertificateLogin
 from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.ksef.limits import LIMITS, NO_LIMIT, Limit, Limiter
-from ksefbuffer.queue import deliveries, documents, schema, sessions
+from ksefbuffer.queue import deliveries, documents, pauses, schema, sessions
+from ksefbuffer.queue.backup import RESTORED
 from ksefbuffer.queue.db import Database, inside_transaction
 from ksefbuffer.queue.states import State
 from ksefbuffer.sandbox import Sandbox
@@ -205,6 +206,7 @@ class World:
             buffer.batches.step,
             buffer.reconcile.step,
             buffer.settle_batches.step,
+            buffer.restored.step,
             lambda: buffer.deliver.step(self.clock()),
         ]
         for _ in range(ROUNDS):
@@ -221,7 +223,7 @@ class World:
     def _sleep_until_due(self, buffer: Buffer) -> None:
         with buffer.database.reading() as tx:
             dues = [deliveries.next_due(tx), buffer.dispatch.next_due, buffer.reconcile.next_due]
-            dues += [buffer.batches.next_due, buffer.settle_batches.next_due]
+            dues += [buffer.batches.next_due, buffer.settle_batches.next_due, buffer.restored.next_due]
         dues.append(buffer.folder.next_scan(self.clock()))
         due = min((due for due in dues if due is not None), default=self.clock() + timedelta(minutes=1))
         self.clock.now = max(due, self.clock.now + timedelta(milliseconds=50))
@@ -233,6 +235,7 @@ class World:
             unfinished = documents.listing(tx, states=[State.QUEUED, State.PROCESSING, State.FAILED])
             return (
                 not unfinished
+                and pauses.known(tx, RESTORED) is None
                 and documents.next_poll(tx) is None
                 and deliveries.next_due(tx) is None
                 and not sessions.unfinished(tx, "opening", "open", "closing")

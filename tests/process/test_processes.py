@@ -119,6 +119,33 @@ def test_both_killed_together_lose_and_double_nothing(tmp_path: Path) -> None:
         settle_the_books(place, contents)
 
 
+def test_a_buffer_restored_from_yesterdays_backup_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    contents = today_s_invoices(16)
+    names = list(contents)
+    with town(tmp_path) as place:
+        place.start_ksef()
+        buffer = place.start_buffer()
+        for name in names[:4]:
+            place.drop(name, contents[name])
+        until(lambda: everything_is_told(place, names[:4]), "the first are sent")
+        made = command("backup", "kopia.db", cwd=tmp_path)
+        assert (made.returncode, made.stderr) == (0, "")
+        for name in names[4:12]:
+            place.drop(name, contents[name])
+        until(lambda: place.answer(names[11]).get("status") == "sent", "some more are sent")
+        refused = command("restore", "kopia.db", cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "Bufor pracuje" in refused.stderr
+        buffer.kill()
+        restored = command("restore", "kopia.db", cwd=tmp_path)
+        assert (restored.returncode, restored.stderr) == (0, ""), restored.stderr
+        assert "4 dokument" in restored.stdout
+        for name in names[12:]:
+            place.drop(name, contents[name])
+        place.start_buffer()
+        settle_the_books(place, contents)
+
+
 def test_ksef_away_at_the_start_files_are_taken_and_sent_once_it_is_back(tmp_path: Path) -> None:
     contents = today_s_invoices(3)
     with town(tmp_path) as place:
