@@ -35,6 +35,7 @@ from ksefbuffer.queue import deliveries, facts, schema
 from ksefbuffer.queue.db import Database, StorageFault
 from ksefbuffer.sdnotify import notify
 from ksefbuffer.sender.dispatch import Dispatch
+from ksefbuffer.sender.figures import Figures
 from ksefbuffer.sender.handin import BatchSender
 from ksefbuffer.sender.memory import RememberedLimiter
 from ksefbuffer.sender.pace import Pace
@@ -155,8 +156,16 @@ def assemble(
         timeout_s=config.ksef.timeout_seconds,
     )
 
+    figures = Figures(database, ksef, limiter)
+
     def context(now: datetime) -> CheckContext:
-        return CheckContext(nip=config.nip, environment=config.environment, now=now)
+        return CheckContext(
+            nip=config.nip,
+            environment=config.environment,
+            now=now,
+            max_bytes=figures.online.invoice_bytes,
+            max_bytes_with_attachment=figures.batch.invoice_with_attachment_bytes,
+        )
 
     paths = config.paths
     folder = FolderConnector(
@@ -175,14 +184,15 @@ def assemble(
     pace = Pace()
     idle = timedelta(seconds=config.sending.session_idle_seconds)
     branch = config.auth.internal_id or config.nip
-    batches = BatchSender(database, ksef, clock, limiter, pace, config.data_dir / "batches", config.sending.batch_from)
+    packages = config.data_dir / "batches"
+    batches = BatchSender(database, ksef, clock, limiter, pace, packages, config.sending.batch_from, figures)
     return Buffer(
         config=config,
         database=database,
         folder=folder,
         rows=rows,
         ksef=ksef,
-        dispatch=Dispatch(database, ksef, clock, idle, pace, limiter, batches.leaves_singles_alone),
+        dispatch=Dispatch(database, ksef, clock, idle, pace, figures, batches.leaves_singles_alone),
         reconcile=Reconcile(database, ksef, clock, pace, context=branch),
         batches=batches,
         settle_batches=Reconcile(database, ksef, clock, pace, context=branch, kind="batch"),
@@ -207,8 +217,7 @@ def prepare(buffer: Buffer) -> None:
     with buffer.database.transaction() as tx:
         schema.bind(tx, buffer.config.nip, buffer.config.environment, at=buffer.clock())
     buffer.folder.prepare()
-    if isinstance(buffer.dispatch.limiter, RememberedLimiter):
-        buffer.dispatch.limiter.recall(buffer.clock())
+    buffer.dispatch.figures.recall(buffer.clock())
     buffer.dispatch.recover()
     buffer.batches.recover()
 
@@ -390,7 +399,7 @@ class Worker:
     def _tell_limits(self) -> None:
         """What is used of KSeF's limits, for ``status``; written only when it changed."""
         now = self._buffer.clock()
-        limiter = self._buffer.dispatch.limiter
+        limiter = self._buffer.dispatch.figures.limiter
         used: dict[str, object] = {}
         for group, usage in limiter.snapshot(now).items():
             if usage.per_hour or usage.blocked_until or usage.foreign_since:

@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 from ksefbuffer.errors import CallFault, NotAllowedNow, NotTaken, OutcomeUnknown, Refused, SessionUnusable
 from ksefbuffer.invoice.forms import BY_SYSTEM_CODE
 from ksefbuffer.ksef.client import Ksef
-from ksefbuffer.ksef.limits import Limiter
 from ksefbuffer.ksef.shapes import OpenSession
 from ksefbuffer.queue import documents, facts, pauses, sessions
 from ksefbuffer.queue.db import Database
@@ -26,8 +25,8 @@ from ksefbuffer.queue.documents import Document
 from ksefbuffer.queue.pauses import Lane
 from ksefbuffer.queue.states import Event, State
 from ksefbuffer.sender import trouble
+from ksefbuffer.sender.figures import Figures
 from ksefbuffer.sender.handin import waits_for_original
-from ksefbuffer.sender.memory import RememberedLimiter
 from ksefbuffer.sender.pace import Pace
 from ksefbuffer.sender.plan import ORDINARY_SHARE, Candidate, Close, Decision, Open, Opened, Rest, Send, plan
 
@@ -36,7 +35,6 @@ log = logging.getLogger(__name__)
 ACTOR = "sender"
 _LOOK_AHEAD = 50
 _CONTACT_NOTED_EVERY = timedelta(minutes=1)
-_LIMITS_READ_EVERY = timedelta(days=1)
 
 
 @dataclass
@@ -48,11 +46,10 @@ class Dispatch:
     clock: Callable[[], datetime]
     idle: timedelta
     pace: Pace
-    limiter: Limiter
+    figures: Figures
     leaves_to_batch: Callable[[datetime], bool] = field(default=lambda now: False)
     _open: dict[int, OpenSession] = field(default_factory=dict, repr=False)
     _contact_noted: datetime | None = None
-    _limits_read: datetime | None = None
     next_due: datetime | None = None
 
     def recover(self) -> None:
@@ -117,6 +114,7 @@ class Dispatch:
             idle=self.idle,
             paused_until=paused.until if paused else None,
             urgent_paused_until=urgent_paused.until if urgent_paused else None,
+            session_holds=self.figures.online.invoices,
         )
         if isinstance(decision, Rest) and retry_at is not None:
             wake = max(retry_at, paused.until) if paused else max(retry_at, now)
@@ -153,21 +151,7 @@ class Dispatch:
             pauses.over(tx, trouble.SCOPE)
         self._open[session_id] = opened
         self._note_contact()
-        self._read_limits(now)
-
-    def _read_limits(self, now: datetime) -> None:
-        """KSeF's own figures, daily (FACTS §6); without them the published ones hold."""
-        if self._limits_read is not None and now - self._limits_read < _LIMITS_READ_EVERY:
-            return
-        try:
-            limits = self.ksef.rate_limits()
-        except CallFault as fault:
-            log.info("limits not read, the published ones hold: %s", fault.message)
-            return
-        self._limits_read = now
-        self.limiter.adopt(limits)
-        if isinstance(self.limiter, RememberedLimiter):
-            self.limiter.remember_figures(limits, now)
+        self.figures.read_daily(now)
 
     def _send(self, document: Document, session_id: int, now: datetime) -> None:
         try:

@@ -30,6 +30,7 @@ from ksefbuffer.queue.documents import Document
 from ksefbuffer.queue.pauses import Lane
 from ksefbuffer.queue.states import WAITING, Event, State
 from ksefbuffer.sender import trouble
+from ksefbuffer.sender.figures import Figures
 from ksefbuffer.sender.pace import Pace
 from ksefbuffer.sender.plan import ORDINARY_SHARE, HandIn, Heap, Rest, batch_takes, plan_batch
 
@@ -75,6 +76,7 @@ class BatchSender:
     pace: Pace
     folder: Path
     batch_from: int
+    figures: Figures
     next_due: datetime | None = None
     _at_most: int = 10_000
     _decided: tuple[datetime, bool] | None = None
@@ -118,9 +120,14 @@ class BatchSender:
         return self._hand_in(decision, now)
 
     def _hand_in(self, plan: HandIn, now: datetime) -> bool:
+        self.figures.read_daily(now)
         with self.database.transaction() as tx:
             chosen = documents.for_batch(
-                tx, now, form=plan.form, offline=plan.offline, limit=min(plan.count, self._at_most)
+                tx,
+                now,
+                form=plan.form,
+                offline=plan.offline,
+                limit=min(plan.count, self._at_most, self.figures.batch.invoices),
             )
             held = documents.originals_in_the_way(tx, [document for document in chosen if document.corrects])
             for document in chosen:

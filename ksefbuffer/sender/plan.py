@@ -76,14 +76,16 @@ def plan(
     idle: timedelta,
     paused_until: datetime | None,
     urgent_paused_until: datetime | None = None,
+    session_holds: int = INVOICES_IN_SESSION,
 ) -> Decision:
-    """The next decision. ``urgent_paused_until`` is for urgent documents what ``paused_until`` is for all.
+    """The next decision. ``urgent_paused_until`` is for urgent documents what ``paused_until`` is for all;
+    ``session_holds`` is how many invoices KSeF takes into one session of ours.
 
     Sessions past their use are closed first: that is what brings their invoices a final word.
     """
     needed = {c.form for c in waiting if not c.held}
     for session in opened:
-        reason = _why_close(session, now, idle, needed=session.form in needed)
+        reason = _why_close(session, now, idle, session_holds, needed=session.form in needed)
         if reason:
             return Close(session.id, reason)
     free = [c for c in waiting if not c.held]
@@ -184,10 +186,10 @@ def seconds_to_midnight(now: datetime) -> float:
     return (midnight - now).total_seconds()
 
 
-def _why_close(session: Opened, now: datetime, idle: timedelta, *, needed: bool) -> str | None:
+def _why_close(session: Opened, now: datetime, idle: timedelta, session_holds: int, *, needed: bool) -> str | None:
     if not session.usable:
         return "key lost"
-    if session.sends >= INVOICES_IN_SESSION:
+    if session.sends >= min(session_holds, INVOICES_IN_SESSION):
         return "full"
     if now >= session.valid_until - BEFORE_THE_END:
         return "near its end"

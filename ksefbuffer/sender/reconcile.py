@@ -445,6 +445,7 @@ class Reconcile:
             return False
         assert document.ksef_number is not None
         reference = document.session_reference or ""
+        link = ""
         try:
             link = self._links.pop(document.id, "") or self._link_from_listing(document, reference, now)
             upo = (
@@ -457,6 +458,9 @@ class Reconcile:
                 documents.change(tx, document.id, upo_due_at=_later(fault, now, 0))
             return True
         except CallFault as fault:
+            if link and isinstance(fault, Refused):
+                # It has expired, and so have the others of its listing: a new one is cheaper than a call for each.
+                self._links.clear()
             self._upo_later(document, fault.message, _later(fault, now, document.upo_attempts), now)
             return True
         problems = check_upo(

@@ -10,7 +10,10 @@ import pytest
 
 from ksefbuffer.erp import submit
 from ksefbuffer.invoice.precheck import CheckContext, Report, check
+from ksefbuffer.ksef.auth import CertificateLogin
+from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.ksef.limits import Limiter
+from ksefbuffer.ksef.shapes import SessionLimits
 from ksefbuffer.queue.states import State
 from ksefbuffer.sandbox import Fault
 from ksefbuffer.sender.memory import RememberedLimiter
@@ -204,6 +207,17 @@ def test_a_batch_stuck_at_ksef_is_watched_and_never_resent(batch_shop: Shop) -> 
     assert len(shop.sandbox.accepted()) == 5
 
 
+def test_links_to_receipts_that_expired_are_listed_anew_not_asked_for_one_by_one(batch_shop: Shop) -> None:
+    shop = batch_shop
+    drop_many(shop, 30)
+    shop.work(until=lambda: shop.sandbox.calls["downloadUpo"] >= 1)
+    shop.clock.now += timedelta(days=4)
+    shop.work()
+    assert all((shop.world.folder / "outbox" / f"f{number:05}.upo.xml").exists() for number in range(1, 31))
+    assert shop.sandbox.calls["invoiceUpoByKsefNumber"] <= 2
+    assert shop.sandbox.calls["sessionInvoices"] <= 4
+
+
 def test_a_restart_forgets_no_call(batch_shop: Shop) -> None:
     """Thirty sends in a minute, a restart, and the thirty-first still waits for the minute to end."""
     shop = batch_shop
@@ -220,3 +234,28 @@ def test_a_restart_forgets_no_call(batch_shop: Shop) -> None:
     third.recall(now)
     assert third.reserve("invoiceSend", now) > 0
     assert third.reserve("openSession", now) > 1700
+
+
+def test_a_context_with_limits_of_its_own_gets_batches_that_fit(
+    batch_shop: Shop, login: CertificateLogin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GET /limits/context is believed, also after a restart that could not ask again."""
+    shop = batch_shop
+    told = SessionLimits(invoice_bytes=2_000_000, invoice_with_attachment_bytes=4_000_000, invoices=12)
+    monkeypatch.setattr(Ksef, "session_limits", lambda self: {"batchSession": told, "onlineSession": told})
+    drop_many(shop, 30)
+    shop.work()
+    assert shop.sandbox.calls["closeBatch"] == 3
+    monkeypatch.undo()
+    again = Shop(shop.world, login, Limiter())
+    assert again.buffer.dispatch.figures.batch == told
+    assert again.buffer.folder._context(NOW).max_bytes == 2_000_000
+    again.buffer.close()
+
+
+def test_a_session_limit_of_nothing_is_not_believed(batch_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = SessionLimits(invoice_bytes=0, invoice_with_attachment_bytes=0, invoices=0)
+    monkeypatch.setattr(Ksef, "session_limits", lambda self: {"batchSession": nothing, "onlineSession": nothing})
+    drop_many(batch_shop, 30)
+    batch_shop.work()
+    assert len(batch_shop.sandbox.accepted()) == 30

@@ -388,7 +388,7 @@ def test_a_restart_closes_what_was_open_and_asks_what_arrived(shop: Shop, login:
     shop.drop("a.xml", invoice(number="FV/1", seed=1))
     shop.work(until=lambda: shop.sandbox.calls["sendInvoice"] == 1)
     shop.buffer.close()
-    again = Shop(shop.world, login, shop.buffer.dispatch.limiter)
+    again = Shop(shop.world, login, shop.buffer.dispatch.figures.limiter)
     again.drop("b.xml", invoice(number="FV/2", seed=2))
     again.work()
     assert shop.sandbox.calls["openSession"] == 2
