@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 from sqlalchemy import (
@@ -49,6 +50,25 @@ class UtcTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Money(TypeDecorator[Decimal]):
+    """An exact amount, kept as an integer of hundredths; what no invoice can hold becomes NULL, not a rounded lie."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
+        if value is None:
+            return None
+        try:
+            hundredths = int((value * 100).to_integral_value(ROUND_HALF_UP))
+        except (InvalidOperation, ValueError, OverflowError):
+            return None
+        return hundredths if abs(hundredths) < 2**63 else None
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value).scaleb(-2)
 
 
 # SQLite numbers rows by itself only for INTEGER PRIMARY KEY.
@@ -189,6 +209,12 @@ documents = Table(
         sqlite_where=text("upo_due_at IS NOT NULL"),
         postgresql_where=text("upo_due_at IS NOT NULL"),
     ),
+    Index(
+        "ix_documents_accepted",
+        "accepted_at",
+        sqlite_where=text("accepted_at IS NOT NULL"),
+        postgresql_where=text("accepted_at IS NOT NULL"),
+    ),
     Index("ix_documents_state", "state", "id"),
     Index("ix_documents_invoice_number", "seller_nip", "invoice_number"),
 )
@@ -280,23 +306,208 @@ facts = Table(
     Column("at", UtcTime, nullable=False),
 )
 
-APPEND_ONLY = {
+# Rulebooks (TOML) as they were brought in; the newest one is in force.
+rulebooks = Table(
+    "rulebooks",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+# How far each role's invoices were pulled; ``position`` is KSeF's own text, whose seventh digit counts (FACTS §7.3).
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("subject", String(16), primary_key=True),
+    Column("position", Text, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
+    Column("moved_at", UtcTime),
+    Column("caught_up_at", UtcTime),
+    Column("brought", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("problem", Text),
+    Column("rescans", JSON, nullable=False),
+)
+
+# An export that KSeF makes for us: its key must outlive the process, or the package is lost.
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("subject", String(16), nullable=False),
+    Column("purpose", String(8), nullable=False),
+    Column("date_type", String(24), nullable=False),
+    Column("period_start", Text, nullable=False),
+    Column("period_end", Text, nullable=False),
+    Column("reference", String(64)),
+    Column("secret", LargeBinary),
+    Column("state", String(8), nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("next_look_at", UtcTime, nullable=False),
+    Column("looks", Integer, nullable=False, server_default="0"),
+    Column("brought", Integer, nullable=False, server_default="0"),
+    Column("note", Text),
+    CheckConstraint(_among("state", ("starting", "running", "done", "given_up")), name="state"),
+    CheckConstraint(_among("purpose", ("pull", "rescan")), name="purpose"),
+    CheckConstraint("state IN ('starting', 'given_up') OR reference IS NOT NULL", name="reference"),
+    # A secret has no use once its package was taken.
+    CheckConstraint("state IN ('starting', 'running') OR secret IS NULL", name="secret"),
+    Index(
+        "uq_exports_running",
+        "subject",
+        "purpose",
+        unique=True,
+        sqlite_where=text("state IN ('running', 'starting')"),
+        postgresql_where=text("state IN ('running', 'starting')"),
+    ),
+)
+
+# An invoice that KSeF holds for us: once by its number, whatever our roles in it; its bytes untouched.
+incoming = Table(
+    "incoming",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("ksef_number", String(40), nullable=False, unique=True),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("meta", Text, nullable=False),  # KSeF's metadata, the JSON as given
+    Column("roles", String(40), nullable=False),  # sorted, joined by commas
+    Column("form", String(32)),
+    Column("invoice_number", Text, nullable=False),
+    Column("number_key", Text, nullable=False),
+    Column("invoice_type", String(32), nullable=False),
+    Column("issue_date", Date),
+    Column("seller_nip", String(16), nullable=False),
+    Column("seller_name", Text, nullable=False),
+    Column("buyer_nip", String(16), nullable=False),
+    Column("currency", String(8), nullable=False),
+    Column("gross", Money),
+    Column("invoiced_at", UtcTime),
+    Column("acquired_at", UtcTime),
+    Column("stored_at_ksef", Text, nullable=False),  # permanentStorageDate, KSeF's own text
+    Column("mode", String(16), nullable=False),
+    Column("damage", JSON, nullable=False),
+    Column("likeness", String(64), nullable=False),
+    Column("store", Text, nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("reasons", JSON, nullable=False),
+    Column("rulebook", Integer, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("fired", JSON, nullable=False),
+    Column("decision", String(12)),
+    Column("comment", Text),
+    Column("decided_by", Text),
+    Column("decided_at", UtcTime),
+    Column("path", Text),  # where the file lies, below the incoming folder
+    Column("file_due_at", UtcTime),
+    Column("file_attempts", Integer, nullable=False, server_default="0"),
+    Column("file_error", Text),
+    Column("row_due_at", UtcTime),
+    Column("row_attempts", Integer, nullable=False, server_default="0"),
+    Column("row_error", Text),
+    Column("search", Text, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    CheckConstraint("decision IN ('accepted', 'rejected', 'scam')", name="decision"),
+    CheckConstraint(_among("verdict", ("zasadna", "do wyjaśnienia", "niezasadna")), name="verdict"),
+    Index("ix_incoming_folder", "folder", "id"),
+    Index("ix_incoming_number", "seller_nip", "number_key"),
+    Index("ix_incoming_likeness", "seller_nip", "likeness"),
+    Index("ix_incoming_issue_date", "issue_date", "id"),
+    Index("ix_incoming_sha256", "sha256"),
+    Index(
+        "ix_incoming_file_due",
+        "file_due_at",
+        "id",
+        sqlite_where=text("file_due_at IS NOT NULL"),
+        postgresql_where=text("file_due_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_incoming_row_due",
+        "row_due_at",
+        "id",
+        sqlite_where=text("row_due_at IS NOT NULL"),
+        postgresql_where=text("row_due_at IS NOT NULL"),
+    ),
+)
+
+# What a stored invoice is found again by: deliveries, accounts, invoices it corrects, advances it settles.
+incoming_keys = Table(
+    "incoming_keys",
+    metadata,
+    Column("incoming", Key, ForeignKey("incoming.id"), primary_key=True),
+    Column("kind", String(12), primary_key=True),
+    Column("value", Text, primary_key=True),
+    CheckConstraint(_among("kind", ("account", "advance", "corrected", "delivery")), name="kind"),
+    Index("ix_incoming_keys_value", "kind", "value"),
+)
+
+# The append-only story of a stored invoice.
+incoming_events = Table(
+    "incoming_events",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("incoming", Key, ForeignKey("incoming.id"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("ix_incoming_events_incoming", "incoming", "id"),
+)
+
+_FUNCTION = (
+    "CREATE OR REPLACE FUNCTION events_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'events are append-only'; END $$"
+)
+
+
+def _append_only(table: str) -> dict[str, tuple[str, ...]]:
+    return {
+        "sqlite": tuple(
+            f"CREATE TRIGGER {table}_no_{word} BEFORE {word.upper()} ON {table} "
+            "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"
+            for word in ("update", "delete")
+        ),
+        "postgresql": (
+            f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION events_append_only()",
+        ),
+    }
+
+
+# Words of stored invoices, by which they are found; kept in step by the database itself.
+_SEARCH = {
     "sqlite": (
-        "CREATE TRIGGER events_no_update BEFORE UPDATE ON events "
-        "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
-        "CREATE TRIGGER events_no_delete BEFORE DELETE ON events "
-        "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
+        "CREATE VIRTUAL TABLE incoming_search USING fts5(search, content='incoming', content_rowid='id', "
+        "tokenize='unicode61 remove_diacritics 2', prefix='2 3 4')",
+        "CREATE TRIGGER incoming_search_insert AFTER INSERT ON incoming BEGIN "
+        "INSERT INTO incoming_search(rowid, search) VALUES (new.id, new.search); END",
+        "CREATE TRIGGER incoming_search_update AFTER UPDATE OF search ON incoming BEGIN "
+        "INSERT INTO incoming_search(incoming_search, rowid, search) VALUES ('delete', old.id, old.search); "
+        "INSERT INTO incoming_search(rowid, search) VALUES (new.id, new.search); END",
     ),
-    "postgresql": (
-        "CREATE FUNCTION events_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'events are append-only'; END $$",
-        "CREATE TRIGGER events_no_change BEFORE UPDATE OR DELETE ON events "
-        "FOR EACH ROW EXECUTE FUNCTION events_append_only()",
-    ),
+    "postgresql": ("CREATE INDEX ix_incoming_search ON incoming USING gin (to_tsvector('simple', search))",),
 }
 
 
 @event.listens_for(events, "after_create")
-def _protect_events(_target: Table, connection: Connection, **_: Any) -> None:
-    for statement in APPEND_ONLY.get(connection.dialect.name, ()):
+@event.listens_for(incoming_events, "after_create")
+def _protect_events(target: Table, connection: Connection, **_: Any) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(_FUNCTION)
+    _run(connection, _append_only(target.name))
+
+
+@event.listens_for(incoming, "after_create")
+def _make_searchable(_target: Table, connection: Connection, **_: Any) -> None:
+    _run(connection, _SEARCH)
+
+
+def _run(connection: Connection, statements: dict[str, tuple[str, ...]]) -> None:
+    for statement in statements.get(connection.dialect.name, ()):
         connection.exec_driver_sql(statement)

@@ -16,9 +16,15 @@ from ksefbuffer.queue.models import metadata
 from tests.samples import NIP, NOW, a_nip
 
 
+def _is_in_the_models(_thing: object, name: str | None, *_: object) -> bool:
+    """The index of words is made by statements, as SQLAlchemy knows no such table; the other test compares it."""
+    return not str(name).startswith(("incoming_search", "ix_incoming_search"))
+
+
 def test_the_migrated_schema_is_the_one_in_the_models(database: Database) -> None:
+    options = {"compare_type": True, "compare_server_default": True, "include_object": _is_in_the_models}
     with database.reading() as tx:
-        context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": True})
+        context = MigrationContext.configure(tx, opts=options)
         assert compare_metadata(context, metadata) == []
 
 
