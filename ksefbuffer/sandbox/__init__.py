@@ -32,20 +32,25 @@ invoiceUpoByKsefNumber GET /sessions/{reference}/invoices/ksef/{number}/upo
 sessionUpo             GET /sessions/{reference}/upo/{upo}
 downloadUpo            GET /storage/upo/{kind}/{reference} (pre-signed)
 queryMetadata          POST /invoices/query/metadata
+startExport            POST /invoices/exports
+exportStatus           GET /invoices/exports/{reference}
+downloadPart           GET /storage/00/{export}/invoice-part/{part} (pre-signed)
 downloadInvoice        GET /invoices/ksef/{number}
 rateLimits             GET /rate-limits
 contextLimits          GET /limits/context
 ====================== ==================================================================
 
-Deviations: bearer-on-storage, double-send, ignored-retry-after, iv-prefixed, late-upload, no-public-key-id,
-no-user-agent, resend-accepted, unexpected-body, unknown-field, unknown-operation, unsupported-form, wrong-content-type.
+Deviations: bearer-on-storage, double-send, future-to, hasty-polling, ignored-retry-after, iv-prefixed, late-upload,
+no-public-key-id, no-user-agent, resend-accepted, unexpected-body, unknown-field, unknown-operation, unsupported-form,
+wrong-content-type.
 """
 
 from __future__ import annotations
 
 from .core import Deviation, Sandbox, SandboxInvoice
 from .faults import Fault
+from .seeding import SeededInvoice
 from .server import Server, main
 from .wire import Request, Response
 
-__all__ = ["Deviation", "Fault", "Request", "Response", "Sandbox", "SandboxInvoice", "Server", "main"]
+__all__ = ["Deviation", "Fault", "Request", "Response", "Sandbox", "SandboxInvoice", "SeededInvoice", "Server", "main"]

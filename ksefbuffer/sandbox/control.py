@@ -7,10 +7,13 @@ import ipaddress
 import json
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .faults import Fault
+from .instants import as_datetime, read_ticks
 from .numbers import NIP
+from .seeding import read_order
 from .wire import Request, Response, as_json, nothing
 from .world import World
 
@@ -35,6 +38,8 @@ def handle(sandbox: Sandbox, request: Request) -> Response:
             404, {"error": "no such control", "controls": [f"{m} /sandbox/{'/'.join(p)}" for m, p in _ACTIONS]}
         )
     try:
+        if action is _seed:
+            return as_json(201, {"ksefNumbers": sandbox.seed(read_order(request.body), at=_at(request))})
         body = json.loads(request.body) if request.body.strip() else {}
         if not isinstance(body, dict):
             raise TypeError("the body must be a JSON object")
@@ -199,6 +204,65 @@ def _set(sandbox: Sandbox, body: dict[str, Any]) -> Response:
     return _settings(sandbox, body)
 
 
+def _at(request: Request) -> datetime | None:
+    """The query's ``at``: when the first of the invoices was permanently stored."""
+    text = request.arguments.get("at", [""])[0]
+    return as_datetime(read_ticks(text)) if text else None
+
+
+def _seed(_: Sandbox, __: dict[str, Any]) -> Response:
+    raise TypeError("the body must be one XML file, or a JSON list")
+
+
+def _tell_hwm(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    return as_json(200, {"hwm": sandbox.hwm, "held": sandbox.hwm_held, "lagSeconds": sandbox.hwm_lag_s})
+
+
+def _hold_hwm(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    if "lagSeconds" in body:
+        sandbox.hwm_lag_s = _number(body, "lagSeconds")
+    if "at" in body or "lagSeconds" not in body:
+        sandbox.hold_hwm(_text(body, "at") if body.get("at") is not None else None)
+    return _tell_hwm(sandbox, body)
+
+
+def _release_hwm(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    sandbox.release_hwm()
+    return _tell_hwm(sandbox, body)
+
+
+_MEASURES = {
+    "invoices": "invoices",
+    "packageBytes": "package_bytes",
+    "partBytes": "part_bytes",
+}
+
+
+def _tell_exports(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    return as_json(200, sandbox.measures())
+
+
+def _set_exports(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    known = {*_MEASURES, "records", "seconds"}
+    if unknown := sorted(set(body) - known):
+        raise ValueError(f"unknown: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    told = sandbox.measures()
+    wanted = {mine: int(_number({name: told[name], **body}, name)) for name, mine in _MEASURES.items()}
+    sandbox.export_at_most(**wanted)
+    if "records" in body:
+        sandbox.metadata_at_most(int(_number(body, "records")))
+    if "seconds" in body:
+        sandbox.export_s = None if body["seconds"] is None else _number(body, "seconds")
+    return _tell_exports(sandbox, body)
+
+
+def _number(body: dict[str, Any], name: str) -> float:
+    value = body[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number")
+    return value
+
+
 _ACTIONS: dict[tuple[str, tuple[str, ...]], Callable[[Sandbox, dict[str, Any]], Response]] = {
     ("POST", ("faults",)): _add_fault,
     ("GET", ("faults",)): _list_faults,
@@ -219,4 +283,10 @@ _ACTIONS: dict[tuple[str, tuple[str, ...]], Callable[[Sandbox, dict[str, Any]], 
     ("GET", ("throttled",)): _throttled,
     ("GET", ("settings",)): _settings,
     ("POST", ("settings",)): _set,
+    ("POST", ("seed",)): _seed,
+    ("GET", ("hwm",)): _tell_hwm,
+    ("POST", ("hwm",)): _hold_hwm,
+    ("DELETE", ("hwm",)): _release_hwm,
+    ("GET", ("exports",)): _tell_exports,
+    ("POST", ("exports",)): _set_exports,
 }

@@ -14,13 +14,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import control, ledger, logins, operations, sessions, settlement
+from . import control, ledger, logins, operations, repository, sessions, settlement
+from .backroom import Backroom
 from .bearer import ACCESS, REFRESH, Tokens
 from .faults import OUTAGE_STYLES, Faults, Outage, after_work, before_work
+from .incoming import Incoming
 from .keys import Keys
 from .limits import RateLimits
 from .operations import Operation
-from .processing import Examiner
+from .parcels import build, next_export
+from .processing import examine, next_package
 from .settlement import settle
 from .shelf import Shelf
 from .store import Store, restored
@@ -62,7 +65,7 @@ class Deviation:
     text: str
 
 
-class Sandbox:
+class Sandbox(Incoming):
     """A strict local KSeF. Everything may be called from any thread.
 
     ``state``: a file that everything survives in, None for memory. ``clock``: aware UTC, the real one by default.
@@ -71,8 +74,8 @@ class Sandbox:
     ``base_url`` is for clients: the running server's, else one for ``transport()``. ``calls`` counts calls by
     operation, ``throttled`` those of them that a limit refused (429).
 
-    With a ``clock`` of your own, packages are examined by the first call after they are due, so the clock alone
-    decides what is seen; by the real clock a thread examines them while other calls are served.
+    With a ``clock`` of your own, packages are examined and exports built by the first call after they are due, so the
+    clock alone decides what is seen; by the real clock threads do it while other calls are served.
     """
 
     def __init__(
@@ -96,22 +99,31 @@ class Sandbox:
         with store.transaction():
             keys = Keys(store, self.clock())
             rates = RateLimits(limits, time_scale)
-            self._world = World(store, keys, Tokens(store), rates, Shelf(state), lock, latency_s)
+            self._world = World(store, keys, Tokens(store), rates, Shelf(state), lock, latency_s, time_scale)
+            repository.take_over(self._world)
             for name in ("paging", "links"):
                 store.secret(name)
-        self._examiner = Examiner(self._world, self.clock, on_call=clock is not None)
+        self._examiner = Backroom(
+            self._world, self.clock, name="sandbox-examiner", find=next_package, work=examine, on_call=clock is not None
+        )
+        self._exporter = Backroom(
+            self._world, self.clock, name="sandbox-exporter", find=next_export, work=build, on_call=clock is not None
+        )
+        self._backrooms = (self._examiner, self._exporter)
 
     @contextmanager
     def _locked(self) -> Iterator[World]:
         """The state, brought up to now, in one transaction. What fell due stays done when the caller's work fails."""
         with self._world.lock:
             now = self.clock()
-            self._examiner.attend(now)
+            for backroom in self._backrooms:
+                backroom.attend(now)
             with self._world.store.transaction():
                 settle(self._world, now)
             with self._world.store.transaction():
                 yield self._world
-            self._examiner.wake()
+            for backroom in self._backrooms:
+                backroom.wake()
 
     # --- answering -------------------------------------------------------------------------------------------------
 
@@ -319,7 +331,7 @@ class Sandbox:
             sessions.kill(world, reference, code)
 
     def release(self) -> int:
-        """Lets stuck invoices and batch sessions go on, as of now; returns how many."""
+        """Lets stuck invoices, batch sessions and exports go on, as of now; returns how many."""
         with self._locked() as world:
             return settlement.release(world, self.clock())
 
@@ -364,6 +376,7 @@ class Sandbox:
         return json.dumps(items, ensure_ascii=False)
 
     def close(self) -> None:
-        self._examiner.stop()
+        for backroom in self._backrooms:
+            backroom.stop()
         with self._world.lock:
             self._world.store.close()

@@ -19,15 +19,23 @@ KINDS = {
     "cut_after": "does the work, then closes the connection without an answer",
     "cut_body": "does the work, then closes the connection in the middle of the body",
     "empty": "does the work, then answers with an empty body",
-    "stuck": "the invoice, or the batch session, stays at 150 until released",
+    "short_body": "does the work, then answers with half of the body, as if that were all of it",
+    "wrong_bytes": "answers with one byte of the document changed",
+    "link_expired": "answers 403, as if the time of the link were over",
+    "stuck": "the invoice or batch session stays at 150, the export at 100, until released",
     "invoice_status": "the invoice (of a package: that with `ordinal`) ends with status `code`",
     "session_status": "the session ends with status `code`",
     "session_unknown": "answers 21173, though the session is there",
     "storage_lag": "answers 21205, as if the storage did not show the uploaded parts yet",
+    "export_status": "the export ends with status `code`",
+    "wrong_figure": "the size or hash of the export's part `ordinal` named in `details` (encryptedPartHash) is wrong",
+    "wrong_invoice": "the invoice at place `ordinal` of the package is not what its hash says",
+    "late_row": "the invoice at place `ordinal` of the result is left out, though below the high-water mark",
+    "overlap": "pages after the first begin with the last `ordinal` rows of the page before; needs `times` null",
     "wrong_original_session": "duplicates in the package name their own session as that of the original",
 }
 _HAPPENS_AT = {
-    "stuck": {"sendInvoice", "closeBatch"},
+    "stuck": {"sendInvoice", "closeBatch", "startExport"},
     "invoice_status": {"sendInvoice", "closeBatch"},
     "session_status": {"openSession", "sendInvoice", "closeSession", "openBatch", "uploadPart", "closeBatch"},
     "session_unknown": {
@@ -36,7 +44,15 @@ _HAPPENS_AT = {
     },
     "storage_lag": {"closeBatch"},
     "wrong_original_session": {"closeBatch"},
+    "link_expired": {"downloadPart"},
+    "export_status": {"startExport"},
+    "wrong_figure": {"startExport", "exportStatus"},
+    "wrong_invoice": {"startExport"},
+    "late_row": {"startExport", "queryMetadata"},
+    "overlap": {"queryMetadata"},
 }
+_FIGURES = {"partSize", "partHash", "encryptedPartSize", "encryptedPartHash"}
+_ENDS = {"invoice_status", "session_status", "export_status"}
 """Kinds that do not trouble the exchange itself, and the operations they belong to."""
 
 BLOCKED_PAGE = (
@@ -53,7 +69,8 @@ class Fault:
     """One ordered trouble. ``operation`` is a name from the operations' list or "*"; ``times`` None means for ever;
     the first ``skip`` matching calls pass unharmed. ``seconds`` is for delay, ``status`` and ``retry_after`` (seconds)
     for status and status_after, ``code`` and ``details`` for invoice_status and session_status; ``ordinal`` (from 1,
-    None: every one) tells which invoice of a package an invoice_status at closeBatch is for.
+    None: every one) tells which invoice of a package an invoice_status at closeBatch is for, which part or invoice of
+    an export is wrong, which row is late; ``details`` of a wrong_figure name the figure.
     Raises ValueError for a kind or a combination that does not exist."""
 
     operation: str = "*"
@@ -77,7 +94,9 @@ class Fault:
             raise ValueError("skip and seconds must not be negative")
         if not 400 <= self.status <= 599:
             raise ValueError("status must be an HTTP error, 400 to 599")
-        if self.kind in {"invoice_status", "session_status"} and self.code < 200:
+        if self.kind == "wrong_figure" and not _FIGURES.issuperset(self.details):
+            raise ValueError(f"details of wrong_figure must be one of: {', '.join(sorted(_FIGURES))}")
+        if self.kind in _ENDS and self.code < 200:
             raise ValueError(f"{self.kind} needs code, a final status such as 435")
         if self.ordinal is not None and self.ordinal < 1:
             raise ValueError("ordinal must be at least 1, or null for every invoice")
@@ -172,9 +191,18 @@ def after_work(fault: Fault, response: Response) -> Response:
         response.cut = "after"
     elif fault.kind == "cut_body":
         response.cut = "body"
+    elif fault.kind == "short_body":
+        response.short = True
+    elif fault.kind == "wrong_bytes":
+        response.body, response.file = _spoilt(b"".join(response.pieces(response.length))), None
     elif fault.kind == "empty":
-        response.body = b""
+        response.body, response.file = b"", None
     return response
+
+
+def _spoilt(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :] if body else body
 
 
 def _error_page(fault: Fault) -> Response:

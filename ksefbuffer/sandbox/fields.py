@@ -6,11 +6,10 @@ import binascii
 import json
 from base64 import b64decode
 from collections.abc import Collection
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from .numbers import WARSAW
+from .instants import read_ticks
 from .wire import Request, invalid, unreadable
 
 
@@ -104,17 +103,16 @@ class Fields:
             return None
         return value
 
-    def moment(self, name: str, *, required: bool = True) -> datetime | None:
-        """A date-time; one without offset is taken as Polish time, as KSeF does (FACTS §7.1)."""
+    def instant(self, name: str, *, required: bool = True) -> int | None:
+        """A date-time in units of 100 ns; one without offset is taken as Polish time, as KSeF does (FACTS §7.1)."""
         text = self.text(name, required=required)
         if not text:
             return None
         try:
-            value = datetime.fromisoformat(text)
+            return read_ticks(text)
         except ValueError:
             self.wrong(name, "nie jest poprawną datą i godziną")
             return None
-        return (value if value.tzinfo else value.replace(tzinfo=WARSAW)).astimezone(UTC)
 
     def texts(self, name: str) -> list[str]:
         """An optional list of texts."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from . import batches, logins, queries, sessions, statuses
+from . import batches, exports, logins, queries, sessions, statuses
 from .bearer import ACCESS, AUTHENTICATION, REFRESH
 from .wire import Response
 from .world import Call, World
@@ -98,6 +98,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "queryMetadata", "POST", "/v2/invoices/query/metadata", queries.query_metadata, "invoiceMetadata", body="json"
     ),
+    Operation(
+        "startExport", "POST", "/v2/invoices/exports", exports.start_export, "invoiceExport", body="json",
+        prepare=exports.read_order,
+    ),
+    Operation(
+        "exportStatus", "GET", "/v2/invoices/exports/{reference}", exports.export_status, "invoiceExportStatus"
+    ),
+    Operation("downloadPart", "GET", "/storage/00/{export}/invoice-part/{part}", exports.download_part, "", None),
     Operation(
         "downloadInvoice", "GET", "/v2/invoices/ksef/{number}", queries.download_invoice, "invoiceDownload",
         answers_xml=True,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -198,45 +197,3 @@ def _finish(
     for (name, text), count in noted.items():
         world.record(due, "closeBatch", name, text if count == 1 else f"{text} ({count} times in one package)")
     world.shelf.clear(session)
-
-
-class Examiner:
-    """Sees to it that closed packages are examined: at once by a thread of its own, or, ``on_call``, by whoever calls
-    when they are due, so that a test's clock decides alone. All but ``stop`` is called under the sandbox's lock."""
-
-    def __init__(self, world: World, clock: Callable[[], datetime], *, on_call: bool) -> None:
-        self._world = world
-        self._clock = clock
-        self._on_call = on_call
-        self._halt = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def attend(self, now: datetime) -> None:
-        """Before a call is served: nothing that is due may be left. Not to be called within a transaction."""
-        if self._on_call:
-            while session := next_package(self._world, now):
-                examine(self._world, session, self._halt.is_set, None)
-        else:
-            self.wake()
-
-    def wake(self) -> None:
-        """Lets the thread, if there is to be one, find what it has to do."""
-        idle = not self._on_call and self._thread is None and not self._halt.is_set()
-        if idle and next_package(self._world, None):
-            self._thread = threading.Thread(target=self._work, name="sandbox-examiner", daemon=True)
-            self._thread.start()
-
-    def _work(self) -> None:
-        while True:
-            with self._world.lock:
-                session = None if self._halt.is_set() else next_package(self._world, None)
-                if session is None:
-                    self._thread = None
-                    return
-            examine(self._world, session, self._halt.is_set, self._clock)
-
-    def stop(self) -> None:
-        """Returns when nothing is being examined any more. Not to be called under the lock."""
-        self._halt.set()
-        if thread := self._thread:
-            thread.join()

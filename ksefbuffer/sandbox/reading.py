@@ -23,7 +23,7 @@ _NON_CHARACTERS = "".join(chr(plane * 0x10000 + last) for plane in range(1, 17) 
 _FORBIDDEN = re.compile(f"[\x7f-\x84\x86-\x9f\ufdd0-\ufdef{_NON_CHARACTERS}]")
 _DECLARED_ENCODING = re.compile(rb"""^<\?xml[^>]*\bencoding\s*=\s*["']([^"']+)["']""")
 
-_INVOICE_TYPES = {
+INVOICE_TYPES = {
     "VAT": "Vat",
     "KOR": "Kor",
     "ZAL": "Zal",
@@ -32,9 +32,11 @@ _INVOICE_TYPES = {
     "KOR_ZAL": "KorZal",
     "KOR_ROZ": "KorRoz",
 }
-_NET = ("P_13_1", "P_13_2", "P_13_3", "P_13_4", "P_13_5", "P_13_6_1", "P_13_6_2", "P_13_6_3", "P_13_7", "P_13_8",
+NET = ("P_13_1", "P_13_2", "P_13_3", "P_13_4", "P_13_5", "P_13_6_1", "P_13_6_2", "P_13_6_3", "P_13_7", "P_13_8",
         "P_13_9", "P_13_10", "P_13_11")  # fmt: skip
-_VAT = ("P_14_1", "P_14_2", "P_14_3", "P_14_4", "P_14_5")
+VAT = ("P_14_1", "P_14_2", "P_14_3", "P_14_4", "P_14_5")
+_DIGITS = 30
+"""An amount with more digits before the point is nonsense."""
 
 
 class Unacceptable(Exception):
@@ -202,11 +204,11 @@ def facts_of(root: etree._Element) -> InvoiceFacts:
         authorised=None if authorised is None else party(authorised, role=role(authorised, "RolaPU")),
         number=text(invoice, "P_2")[:256],
         issued=text(invoice, "P_1"),
-        kind=_INVOICE_TYPES.get(text(invoice, "RodzajFaktury"), ""),
+        kind=INVOICE_TYPES.get(text(invoice, "RodzajFaktury"), ""),
         currency=text(invoice, "KodWaluty") or "PLN",
-        net=_sum(text(invoice, name) for name in _NET),
-        vat=_sum(text(invoice, f"{name}W") or text(invoice, name) for name in _VAT),
-        gross=_sum([text(invoice, "P_15")]),
+        net=total(text(invoice, name) for name in NET),
+        vat=total(text(invoice, f"{name}W") or text(invoice, name) for name in VAT),
+        gross=total([text(invoice, "P_15")]),
         self_invoicing=text(invoice, "Adnotacje/P_17") == "1",
         attachment=root.find("f:Zalacznik", ns) is not None,
         nips=tuple((where, value) for where, el in named if (value := text(el, "DaneIdentyfikacyjne/NIP"))),
@@ -214,11 +216,14 @@ def facts_of(root: etree._Element) -> InvoiceFacts:
     )
 
 
-def _sum(texts: Iterable[str]) -> str:
-    total = Decimal(0)
+def total(texts: Iterable[str]) -> str:
+    """The sum of amounts as written; what is no amount does not count."""
+    whole = Decimal(0)
     for text in texts:
         try:
-            total += Decimal(text or "0")
+            amount = Decimal(text or "0")
         except InvalidOperation:
             continue
-    return str(total)
+        if amount.is_finite() and amount.adjusted() < _DIGITS:
+            whole += amount
+    return str(whole)

@@ -26,6 +26,9 @@ log = logging.getLogger("ksefbuffer.sandbox")
 MAX_BODY_BYTES = 6_000_000
 """Room for an invoice with attachment (3,000,000 bytes) in Base64 and JSON."""
 
+MAX_CONTROL_BYTES = 256_000_000
+"""Room for some ten thousand invoices to be seeded."""
+
 MAX_FILE_BYTES = 128_000_000
 """Room for a part of a package (100,000,016 bytes), and for one that is too large to be found out later."""
 
@@ -71,7 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             return self._chunks()
         length = self.headers.get("Content-Length", "0")
-        if not length.isascii() or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        most = MAX_CONTROL_BYTES if self.path.startswith("/sandbox/") else MAX_BODY_BYTES
+        if not length.isascii() or not length.isdecimal() or int(length) > most:
             self._too_large()
             return None
         return self.rfile.read(int(length))
@@ -135,11 +139,12 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in response.headers.items():
             self.send_header(name, value)
         if response.status != 204:
-            self.send_header("Content-Length", str(len(response.body)))
+            self.send_header("Content-Length", str(response.length))
         self.end_headers()
         if self.command != "HEAD":
             torn = response.cut == "body"
-            self.wfile.write(response.body[: len(response.body) // 2] if torn else response.body)
+            for piece in response.pieces(response.length // 2 if torn else response.length):
+                self.wfile.write(piece)
             self.close_connection |= torn
         self.wfile.flush()
 

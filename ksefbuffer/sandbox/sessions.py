@@ -43,13 +43,20 @@ class Opening:
 
 
 @dataclass(frozen=True)
+class Wrapping:
+    """A symmetric key as sent; None where a mistake was noted."""
+
+    wrapped: bytes | None = field(repr=False)
+    iv: bytes | None = field(repr=False)
+    key_id: str | None
+
+
+@dataclass(frozen=True)
 class Terms:
     """What every opening says, as read; None where a mistake was noted."""
 
     form: Form | None
-    wrapped: bytes | None = field(repr=False)
-    iv: bytes | None = field(repr=False)
-    key_id: str | None
+    wrapping: Wrapping
 
 
 def read_opening(world: World, call: Call) -> Opening:
@@ -70,26 +77,41 @@ def read_terms(fields: Fields, forms: Sequence[Form]) -> Terms:
             known = "; ".join(f"{form.system_code}, {form.schema_version}, {form.value}" for form in forms)
             fields.wrong("formCode", f"nie jest obsługiwanym schematem; obsługiwane: {known}")
     encryption = fields.inside("encryption")
-    wrapped = encryption.data("encryptedSymmetricKey") if encryption else None
-    iv = encryption.data("initializationVector", size=16) if encryption else None
-    key_id = (encryption.text("publicKeyId", required=False, length=44) if encryption else "") or None
-    return Terms(form, wrapped, iv, key_id)
+    return Terms(form, read_encryption(encryption) if encryption else Wrapping(None, None, None))
+
+
+def read_encryption(encryption: Fields) -> Wrapping:
+    """EncryptionInfo, as sessions and exports have it."""
+    return Wrapping(
+        encryption.data("encryptedSymmetricKey"),
+        encryption.data("initializationVector", size=16),
+        encryption.text("publicKeyId", required=False, length=44) or None,
+    )
+
+
+def unwrapped(world: World, call: Call, wrapping: Wrapping) -> tuple[bytes | None, bytes]:
+    """Key and IV, to be called when the body had no mistakes and without the lock; the key is None when what was sent
+    does not open to 32 bytes. Raises 21470."""
+    if wrapping.wrapped is None or wrapping.iv is None:
+        raise LookupError("a mistake in the body was not noted")
+    if wrapping.key_id is None:
+        call.note("no-public-key-id", "publicKeyId is absent: during rotation the older key is assumed")
+    with world.lock:
+        pair = world.keys.unwrapping(SYMMETRIC, wrapping.key_id)
+    key = unwrap(pair, wrapping.wrapped)
+    return key if key is not None and len(key) == 32 else None, wrapping.iv
 
 
 def finish_opening(world: World, call: Call, terms: Terms) -> Opening:
     """To be called when the body had no mistakes. Raises 21470; 501 for a form that the sandbox does not process."""
-    form, wrapped, iv, key_id = terms.form, terms.wrapped, terms.iv, terms.key_id
-    if form is None or wrapped is None or iv is None:
+    form = terms.form
+    if form is None:
         raise LookupError("a mistake in the body was not noted")
-    if key_id is None:
-        call.note("no-public-key-id", "publicKeyId is absent: during rotation the older key is assumed")
     if form not in SUPPORTED:
         call.note("unsupported-form", f"the sandbox does not process {form.system_code}")
         raise Problem(501, "Not Implemented", f"Piaskownica nie obsługuje formularza {form.system_code}.")
-    with world.lock:
-        pair = world.keys.unwrapping(SYMMETRIC, key_id)
-    key = unwrap(pair, wrapped)
-    return Opening(form, key if key is not None and len(key) == 32 else None, iv)
+    key, iv = unwrapped(world, call, terms.wrapping)
+    return Opening(form, key, iv)
 
 
 def open_session(world: World, call: Call) -> Response:

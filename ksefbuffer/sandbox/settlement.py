@@ -10,10 +10,15 @@ import sqlite3
 from datetime import datetime, timedelta
 
 from .bearer import Bearer
+from .instants import as_datetime
 from .numbers import ksef_number
+from .repository import add_sent, told_hwm
 from .store import restored, stored
 from .texts import UPLOAD_TIME_OVER
 from .world import World
+
+PACKAGE_LIFE = timedelta(days=7)
+"""How long an export may be fetched, from when it was ready (FACTS §7.2)."""
 
 
 def settle(world: World, now: datetime) -> None:
@@ -29,6 +34,16 @@ def settle(world: World, now: datetime) -> None:
     ):
         _judge(world, invoice)
     _end_sessions(world, moment)
+    _clear_exports(world, now)
+
+
+def _clear_exports(world: World, now: datetime) -> None:
+    """The files of packages whose time is over go; what is known of them stays."""
+    for export in world.store.all(
+        "SELECT reference FROM exports WHERE NOT cleared AND ready_at <= ?", stored(now - PACKAGE_LIFE)
+    ):
+        world.shelf.clear(export["reference"])
+        world.store.run("UPDATE exports SET cleared = 1 WHERE reference = ?", export["reference"])
 
 
 def _fail_sessions(world: World, moment: str) -> None:
@@ -105,14 +120,17 @@ def _judge(world: World, invoice: sqlite3.Row) -> None:
 
 def _accept(world: World, invoice: sqlite3.Row) -> None:
     acquired = restored(invoice["due_at"])
+    # Written to the repository a moment after the number is given (FACTS §4.3), and never below a mark told.
+    permanent = acquired + max(world.latency, timedelta(milliseconds=1))
+    permanent = max(permanent, as_datetime(told_hwm(world)) + timedelta(microseconds=1))
     world.store.run(
         "UPDATE invoices SET code = 200, ksef_number = ?, acquired_at = ?, permanent_at = ? WHERE reference = ?",
         ksef_number(invoice["seller"], acquired, world.store.entropy(12)),
         stored(acquired),
-        # Written to the repository a moment after the number is given (FACTS §4.3).
-        stored(acquired + max(world.latency, timedelta(milliseconds=1))),
+        stored(permanent),
         invoice["reference"],
     )
+    add_sent(world, invoice["reference"])
 
 
 def _end_sessions(world: World, moment: str) -> None:
@@ -161,7 +179,7 @@ def close_session(world: World, reference: str, at: datetime) -> None:
 
 
 def release(world: World, now: datetime) -> int:
-    """Lets stuck invoices and batch sessions go on, as of now; returns how many."""
+    """Lets stuck invoices, batch sessions and exports go on, as of now; returns how many."""
     moment = stored(now)
     invoices = world.store.run(
         "UPDATE invoices SET stuck = 0, due_at = max(due_at, ?) WHERE stuck AND code < 200", moment
@@ -171,4 +189,5 @@ def release(world: World, now: datetime) -> int:
         " AND reference IN (SELECT session FROM batches WHERE stuck)",
         moment,
     )
-    return invoices + world.store.run("UPDATE batches SET stuck = 0 WHERE stuck")
+    exports = world.store.run("UPDATE exports SET stuck = 0, due_at = max(due_at, ?) WHERE stuck", moment)
+    return invoices + exports + world.store.run("UPDATE batches SET stuck = 0 WHERE stuck")

@@ -61,6 +61,30 @@ CREATE INDEX IF NOT EXISTS invoices_pending ON invoices (due_at) WHERE code < 20
 CREATE INDEX IF NOT EXISTS invoices_by_verdict ON invoices (session, code);
 CREATE INDEX IF NOT EXISTS invoices_by_hash ON invoices (sha256);
 CREATE UNIQUE INDEX IF NOT EXISTS invoices_accepted ON invoices (business_key) WHERE ksef_number IS NOT NULL;
+CREATE TABLE IF NOT EXISTS repository (
+    seq INTEGER PRIMARY KEY, ksef_number TEXT NOT NULL UNIQUE, visible_at INTEGER NOT NULL,
+    permanent_at INTEGER NOT NULL, invoicing_at INTEGER NOT NULL, issued_at INTEGER NOT NULL, number TEXT NOT NULL,
+    seller TEXT NOT NULL, buyer_kind TEXT NOT NULL, buyer_value TEXT NOT NULL, currency TEXT NOT NULL,
+    mode TEXT NOT NULL, kind TEXT NOT NULL, form TEXT NOT NULL, self_invoicing INTEGER NOT NULL,
+    attachment INTEGER NOT NULL, net REAL NOT NULL, vat REAL NOT NULL, gross REAL NOT NULL, listed INTEGER NOT NULL,
+    metadata TEXT NOT NULL, content BLOB);
+CREATE TABLE IF NOT EXISTS invoice_parties (
+    subject TEXT NOT NULL, nip TEXT NOT NULL, permanent_at INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (subject, nip, permanent_at, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS exports (
+    reference TEXT PRIMARY KEY, context_type TEXT NOT NULL, context_value TEXT NOT NULL,
+    aes_key BLOB, iv BLOB NOT NULL, compression TEXT NOT NULL, only_metadata INTEGER NOT NULL, date_type TEXT NOT NULL,
+    hwm INTEGER, created_at TEXT NOT NULL, due_at TEXT NOT NULL, code INTEGER NOT NULL,
+    details TEXT NOT NULL DEFAULT '[]', stuck INTEGER NOT NULL, metadata_first INTEGER NOT NULL,
+    wrong_figures TEXT NOT NULL, wrong_invoices TEXT NOT NULL, polled_at TEXT, ready_at TEXT,
+    cleared INTEGER NOT NULL DEFAULT 0, count INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0,
+    last_date TEXT, truncated INTEGER NOT NULL, chosen TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS exports_running ON exports (due_at) WHERE ready_at IS NULL;
+CREATE INDEX IF NOT EXISTS exports_kept ON exports (ready_at) WHERE NOT cleared;
+CREATE TABLE IF NOT EXISTS export_parts (
+    export TEXT NOT NULL REFERENCES exports (reference), ordinal INTEGER NOT NULL, name TEXT NOT NULL,
+    size INTEGER NOT NULL, sha256 TEXT NOT NULL, encrypted_size INTEGER NOT NULL, encrypted_sha256 TEXT NOT NULL,
+    PRIMARY KEY (export, ordinal)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS deviations (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, operation TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL);
 """
@@ -144,7 +168,17 @@ class Store:
         """Upper-case hex digits, never the same twice; repeatable when the sandbox has a seed."""
         self._counter += 1
         self.keep("counter", str(self._counter))
-        return hmac.new(self._seed.encode(), str(self._counter).encode(), hashlib.sha256).hexdigest()[:digits].upper()
+        return self._drawn(self._counter)[:digits]
+
+    def entropies(self, count: int) -> list[str]:
+        """So many times twelve digits of entropy, at once."""
+        first = self._counter + 1
+        self._counter += count
+        self.keep("counter", str(self._counter))
+        return [self._drawn(number)[:12] for number in range(first, first + count)]
+
+    def _drawn(self, number: int) -> str:
+        return hmac.new(self._seed.encode(), str(number).encode(), hashlib.sha256).hexdigest().upper()
 
     def secret(self, name: str) -> bytes:
         """A key for signing tokens or links, made once."""

@@ -38,6 +38,14 @@ INVOICE = {
     450: ("Błąd weryfikacji semantyki dokumentu faktury", []),
     550: ("Operacja została anulowana przez system", [_BROKEN_OFF]),
 }
+EXPORT = {
+    100: ("Eksport faktur w toku", []),
+    200: ("Eksport faktur zakończony sukcesem", []),
+    210: ("Eksport faktur wygasł i nie jest już dostępny do pobrania", []),
+    415: ("Błąd odszyfrowania dostarczonego klucza", []),
+    420: ("Zakres filtrowania wykracza poza dostępny zakres danych", []),
+    550: ("Operacja została anulowana przez system", [_BROKEN_OFF]),
+}
 LOGIN = {
     100: ("Uwierzytelnianie w toku", []),
     200: ("Uwierzytelnianie zakończone sukcesem", []),

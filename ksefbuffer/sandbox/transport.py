@@ -41,10 +41,10 @@ class SandboxTransport(httpx.BaseTransport):
                 file.unlink(missing_ok=True)
         read_timeout = request.extensions.get("timeout", {}).get("read")
         _obey(answer, request, read_timeout)
-        headers = {**answer.headers, "Content-Length": str(len(answer.body))}
-        if answer.cut == "body":
-            return httpx.Response(answer.status, headers=headers, stream=_Torn(answer.body))
-        return httpx.Response(answer.status, headers=headers, content=answer.body)
+        headers = {**answer.headers, "Content-Length": str(answer.length)}
+        if answer.cut == "body" or answer.file:
+            return httpx.Response(answer.status, headers=headers, stream=_Streamed(answer))
+        return httpx.Response(answer.status, headers=headers, content=answer.body[: answer.length])
 
 
 def _obey(answer: Response, request: httpx.Request, read_timeout: float | None) -> None:
@@ -61,14 +61,17 @@ def _obey(answer: Response, request: httpx.Request, read_timeout: float | None) 
         raise httpx.RemoteProtocolError("Server disconnected without sending a response.", request=request)
 
 
-class _Torn(httpx.SyncByteStream):
-    def __init__(self, body: bytes) -> None:
-        self._body = body
+class _Streamed(httpx.SyncByteStream):
+    def __init__(self, answer: Response) -> None:
+        self._answer = answer
 
     def __iter__(self) -> Iterator[bytes]:
-        half = len(self._body) // 2
-        yield self._body[:half]
+        length = self._answer.length
+        if self._answer.cut != "body":
+            yield from self._answer.pieces(length)
+            return
+        yield from self._answer.pieces(length // 2)
         raise httpx.RemoteProtocolError(
             "peer closed connection without sending complete message body"
-            f" (received {half} bytes, expected {len(self._body)})"
+            f" (received {length // 2} bytes, expected {length})"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, unquote
 Cut = Literal["before", "after", "body", "refused", "timeout"]
 """How a connection breaks: reset before an answer, closed after the work without an answer, closed in the middle of the
 body, refused as if nobody listened, or held open and never answered."""
+
+_PIECE = 262_144
 
 VALIDATION = (21405, "Błąd walidacji danych wejściowych.")
 UNREADABLE = (21001, "Nieczytelna treść.")
@@ -64,13 +66,32 @@ class Request:
 
 @dataclass
 class Response:
-    """One HTTP answer. ``cut`` and ``delay_s`` are orders to whoever carries it to the client."""
+    """One HTTP answer; ``file`` holds a large body instead of ``body``. ``cut`` and ``delay_s`` are orders to whoever
+    carries it to the client, ``short`` too: half of the body, as if that were all of it."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
     cut: Cut | None = None
     delay_s: float = 0.0
+    file: Path | None = None
+    short: bool = False
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body as announced."""
+        whole = self.file.stat().st_size if self.file else len(self.body)
+        return whole // 2 if self.short else whole
+
+    def pieces(self, most: int) -> Iterator[bytes]:
+        """The first ``most`` bytes of the body, a bounded piece at a time."""
+        if self.file is None:
+            yield self.body[:most]
+            return
+        with self.file.open("rb") as source:
+            while most and (piece := source.read(min(most, _PIECE))):
+                most -= len(piece)
+                yield piece
 
 
 def timestamp(moment: datetime) -> str:

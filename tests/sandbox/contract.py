@@ -33,7 +33,7 @@ def _json(content: bytes, **_: str) -> Any:
 
 
 def _text(content: bytes, **_: str) -> str:
-    return content.decode()
+    return content.decode("utf-8", "replace")
 
 
 class Asked:

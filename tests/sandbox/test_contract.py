@@ -12,6 +12,7 @@ from tests.samples import NIP, NOW, invoice
 from tests.sandbox import contract
 from tests.sandbox.client import Client
 from tests.sandbox.packing import hand_in, listed
+from tests.sandbox.taking import ask, finished, start, taken
 
 pytestmark = pytest.mark.skipif(
     not contract.DOCUMENT.exists(), reason="the official open-api.json (shared/ksef) is not beside this checkout"
@@ -40,6 +41,9 @@ def go_through_everything(client: Client) -> None:
     period = {"dateType": "PermanentStorage", "from": NOW.isoformat()}
     found = client.call("POST", "/invoices/query/metadata", json={"subjectType": "Subject1", "dateRange": period})
     assert len(found.json()["invoices"]) == 2
+    export = finished(client, "Subject1", compressionType="TarGz")
+    assert len(taken(client, export)[0]) == 2
+    assert ask(client, start(client)).code == 100
     client.close(session)
     client.session(session)
     client.settle()

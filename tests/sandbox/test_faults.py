@@ -205,7 +205,10 @@ def test_processing_goes_on_during_an_outage(logged: Client, session: Session, s
         {"kind": "stuck", "operation": "openSession"},
         {"kind": "session_status", "code": 415, "operation": "challenge"},
         {"kind": "storage_lag", "operation": "uploadPart"}, {"kind": "session_unknown", "operation": "openBatch"},
-        {"kind": "wrong_original_session", "operation": "sendInvoice"}, {"kind": "delay", "ordinal": 0},
+        {"kind": "wrong_original_session", "operation": "sendInvoice"},
+        {"kind": "export_status"}, {"kind": "wrong_figure", "details": ["size"]},
+        {"kind": "link_expired", "operation": "downloadUpo"}, {"kind": "overlap", "operation": "startExport"},
+        {"kind": "delay", "ordinal": 0},
     ],
 )  # fmt: skip
 def test_faults_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
@@ -246,7 +249,7 @@ def test_protocol_deviations_are_recorded(logged: Client, session: Session, sand
     assert form.status_code == 415
     assert noted() == "wrong-content-type"
     for method, path, status in (
-        ("POST", "/invoices/exports", 501), ("GET", "/tokens", 501), ("PUT", "/sessions", 501), ("GET", "/x", 404),
+        ("POST", "/invoices/exports/x/y", 501), ("GET", "/tokens", 501), ("PUT", "/sessions", 501), ("GET", "/x", 404),
     ):  # fmt: skip
         count = len(sandbox.deviations)
         assert logged.call(method, path).status_code == status
