@@ -126,35 +126,26 @@ class Calls:
         more: Mapping[str, Any],
         reader: Callable[[Answer], T],
     ) -> T:
-        """Open a session of either kind. A public key that KSeF has withdrawn (21470) is fetched anew and the opening
-        tried once more."""
+        """Open a session of either kind."""
+        code = {"systemCode": form.system_code, "schemaVersion": form.schema_version, "value": form.value}
+        return self._with_key(call, key, {"formCode": code, **more}, reader)
+
+    def _with_key(self, call: Call, key: SessionKey, more: Mapping[str, Any], reader: Callable[[Answer], T]) -> T:
+        """Make a call that hands KSeF a symmetric key. A public key that KSeF has withdrawn (21470) is fetched anew and
+        the call tried once more."""
         try:
-            return self._open_once(call, form, key, more, reader)
+            return self._with_key_once(call, key, more, reader)
         except Refused as fault:
             if fault.code != UNKNOWN_KEY:
                 raise
         self._public_keys.forget()
-        return self._open_once(call, form, key, more, reader)
+        return self._with_key_once(call, key, more, reader)
 
-    def _open_once(
-        self,
-        call: Call,
-        form: Form,
-        key: SessionKey,
-        more: Mapping[str, Any],
-        reader: Callable[[Answer], T],
-    ) -> T:
+    def _with_key_once(self, call: Call, key: SessionKey, more: Mapping[str, Any], reader: Callable[[Answer], T]) -> T:
         public_key = self._before(lambda: self._public_keys.of(FOR_SESSIONS))
         if public_key is None:
-            raise Unavailable(
-                "KSeF nie podaje ważnego klucza do szyfrowania sesji.", action=WAIT, operation=call.operation
-            )
+            raise Unavailable("KSeF nie podaje ważnego klucza do szyfrowania.", action=WAIT, operation=call.operation)
         body = {
-            "formCode": {
-                "systemCode": form.system_code,
-                "schemaVersion": form.schema_version,
-                "value": form.value,
-            },
             "encryption": {
                 "encryptedSymmetricKey": wrap(public_key, key.key),
                 "initializationVector": b64(key.iv),
@@ -220,6 +211,11 @@ def no_page(answer: Answer) -> None:
     """Reader of a close: it answers 204 with nothing; a firewall's page with 200 closes nothing (FACTS §15.19)."""
     if answer.status != 204 and answer.body.strip():
         reading.mapping(answer.json())
+
+
+def given_reference(answer: Answer) -> str:
+    """Reader of an answer that gives a reference."""
+    return reading.text(reading.mapping(answer.json()).get("referenceNumber"))
 
 
 def quoted(part: str) -> str:

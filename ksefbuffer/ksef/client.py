@@ -3,13 +3,13 @@
 Every method raises the faults of ``errors`` by what is known afterwards: NotTaken (and its kinds), OutcomeUnknown,
 Refused. What fails before the call proper (login, public keys) is NotTaken. Safe to share between threads.
 Source: FACTS §2 to §6; limits by group are in ``limits``; a ``share`` is the part of a group's limits that the call may
-fill. Batches and questions about sessions are in ``batches`` and ``sessions``.
+fill. Batches and questions about sessions are in ``batches`` and ``sessions``; what KSeF holds for us is in
+``metadata`` and ``exports``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -24,25 +24,26 @@ from ksefbuffer.errors import (
 from ksefbuffer.invoice.forms import Form
 from ksefbuffer.ksef import reading
 from ksefbuffer.ksef.batches import BatchCalls
-from ksefbuffer.ksef.calls import no_page, public_keys, quoted, session_path
+from ksefbuffer.ksef.calls import given_reference, no_page, public_keys, quoted, session_path
 from ksefbuffer.ksef.crypto import (
     b64,
     encrypt,
     new_session_key,
     sha256_b64,
 )
+from ksefbuffer.ksef.exports import ExportCalls
 from ksefbuffer.ksef.failures import UNKNOWN_SESSION
 from ksefbuffer.ksef.limits import Limit
-from ksefbuffer.ksef.shapes import InvoiceMetadata, OpenSession, SessionKey, SessionLimits
+from ksefbuffer.ksef.metadata import METADATA_PAGE_SIZE, MetadataCalls, query_filters
+from ksefbuffer.ksef.shapes import DateType, InvoiceMetadata, OpenSession, Period, SessionKey, SessionLimits, Subject
 from ksefbuffer.ksef.wire import Answer, Call
 
 SESSION_LIVES = timedelta(hours=12)
-METADATA_PAGE_SIZE = 250
 CLOSE_PAUSES_S = (1.0, 2.0, 4.0)
 QUERY_WINDOW = timedelta(days=90)
 
 
-class Ksef(BatchCalls):
+class Ksef(BatchCalls, MetadataCalls, ExportCalls):
     """All calls, in one door. How to make one: ``Calls``."""
 
     # --- access
@@ -112,7 +113,7 @@ class Ksef(BatchCalls):
             body["hashOfCorrectedInvoice"] = b64(bytes.fromhex(corrects_sha256))
         call = Call("send", "POST", f"{_online(session.reference)}/invoices", "invoiceSend", share=share)
         try:
-            return self._in_known_session(lambda: self._authorised(call, _reference, json=body))
+            return self._in_known_session(lambda: self._authorised(call, given_reference, json=body))
         except Refused as fault:
             if fault.code != UNKNOWN_SESSION:
                 raise
@@ -161,22 +162,14 @@ class Ksef(BatchCalls):
         KSeF searches 100 days at most: around ``issue_date`` if given, else around the day in ``ksef_number``, else
         the last 90 days. Invoices appear here a little after they were accepted, so absence proves nothing.
         """
-        filters: dict[str, Any] = {"subjectType": "Subject1", "dateRange": self._window(ksef_number, issue_date)}
+        filters = query_filters(Subject.SELLER, self._window(ksef_number, issue_date))
         wanted = {"ksefNumber": ksef_number, "invoiceNumber": invoice_number, "sellerNip": seller_nip}
         filters.update({name: value for name, value in wanted.items() if value})
         found: dict[str, InvoiceMetadata] = {}
         for page in range(10_000 // METADATA_PAGE_SIZE):
-            call = Call(
-                "find",
-                "POST",
-                "/invoices/query/metadata",
-                "invoiceMetadata",
-                repeatable=True,
-                query={"pageOffset": page, "pageSize": METADATA_PAGE_SIZE, "sortOrder": "Asc"},
-            )
-            entries, more = self._authorised(call, _metadata_page, json=filters)
-            found.update({entry.ksef_number: entry for entry in entries})
-            if not more:
+            answer = self._metadata_page("find", filters, page)
+            found.update({entry.ksef_number: entry for entry in answer.invoices})
+            if not answer.more:
                 break
         return [entry for entry in found.values() if issue_date is None or entry.issue_date == issue_date]
 
@@ -201,12 +194,12 @@ class Ksef(BatchCalls):
             "session_upo", f"{session_path(reference)}/upo/{quoted(upo_reference)}", "sessionMisc", share
         )
 
-    def download(self, ksef_number: str) -> bytes:
+    def download(self, ksef_number: str, *, share: float = 1.0) -> bytes:
         """An invoice's exact XML bytes, its hash verified. Limit invoiceDownload: 64 an hour.
 
         Raises Refused (21164) when KSeF has no such invoice for us, Unavailable (21165) when it cannot give it yet.
         """
-        return self._document("download", f"/invoices/ksef/{quoted(ksef_number)}", "invoiceDownload")
+        return self._document("download", f"/invoices/ksef/{quoted(ksef_number)}", "invoiceDownload", share)
 
     # --- inside
 
@@ -219,8 +212,9 @@ class Ksef(BatchCalls):
         call = Call(operation, "GET", path, group, repeatable=True, accept="application/xml", share=share)
         return self._authorised(call, Answer.document)
 
-    def _window(self, ksef_number: str, issue_date: date | None) -> Mapping[str, str]:
+    def _window(self, ksef_number: str, issue_date: date | None) -> Period:
         now = self._clock()
+        kind: DateType
         if issue_date is not None:
             day = datetime.combine(issue_date, time(), UTC)
             kind, start, end = "Issue", day - timedelta(days=1), day + timedelta(days=2)
@@ -231,9 +225,8 @@ class Ksef(BatchCalls):
             else:
                 # The day in a number is only a hint of when it was given, hence half the window on each side.
                 kind, start, end = "Invoicing", middle - QUERY_WINDOW / 2, middle + QUERY_WINDOW / 2
-        window = {"dateType": kind, "from": _zulu(start)}
         # An end only slightly in the future is refused (issue #449).
-        return {**window, "to": _zulu(end)} if end < now - timedelta(minutes=5) else window
+        return Period(kind, _zulu(start), _zulu(end) if end < now - timedelta(minutes=5) else "")
 
 
 def _day_in(ksef_number: str) -> datetime | None:
@@ -250,13 +243,3 @@ def _zulu(moment: datetime) -> str:
 
 def _online(reference: str) -> str:
     return f"/sessions/online/{quoted(reference)}"
-
-
-def _reference(answer: Answer) -> str:
-    return reading.text(reading.mapping(answer.json()).get("referenceNumber"))
-
-
-def _metadata_page(answer: Answer) -> tuple[list[InvoiceMetadata], bool]:
-    whole = reading.mapping(answer.json())
-    entries = [reading.invoice_metadata(entry) for entry in reading.items(whole.get("invoices"))]
-    return entries, whole.get("hasMore") is True

@@ -96,6 +96,22 @@ def encrypt(session_key: SessionKey, plain: bytes) -> bytes:
     return sealing.update(plain) + sealing.finish()
 
 
+class Unsealing:
+    """The way back: one unit's ciphertext to its plain bytes, piece by piece. Source: FACTS §3.2."""
+
+    def __init__(self, session_key: SessionKey) -> None:
+        self._unpadder = padding.PKCS7(BLOCK * 8).unpadder()
+        self._decryptor = Cipher(algorithms.AES256(session_key.key), modes.CBC(session_key.iv)).decryptor()
+
+    def update(self, sealed: bytes) -> bytes:
+        """The plain bytes that are ready."""
+        return self._unpadder.update(self._decryptor.update(sealed))
+
+    def finish(self) -> bytes:
+        """The last of them. Raises ValueError for a wrong key, or bytes that are no whole ciphertext."""
+        return self._unpadder.update(self._decryptor.finalize()) + self._unpadder.finalize()
+
+
 @dataclass(frozen=True)
 class PublicKey:
     """One of KSeF's keys. ``identifier`` is the publicKeyId that must go with everything encrypted by it."""

@@ -30,7 +30,8 @@ RETRY_AFTER_UNKNOWN_S = 60.0
 BLOCKED_PAUSE_S = 300.0
 
 SESSION_OVER = frozenset({"21155", "21180", "21208"})
-NOT_NOW = frozenset({"21165", "21178", "21182", "21184"})
+TOO_MANY_EXPORTS = "21182"
+NOT_NOW = frozenset({"21165", "21178", TOO_MANY_EXPORTS, "21184"})
 LOGIN_OVER = frozenset({"21301", "21304"})
 UNKNOWN_SESSION = "21173"
 UNKNOWN_KEY = "21470"
@@ -38,6 +39,8 @@ PART_MISSING = "21205"
 UPLOAD_TOO_LATE = "21208"
 BAD_CONTINUATION = "21418"
 BAD_CHALLENGE = "21111"
+UNKNOWN_EXPORT = "21175"
+BEYOND_HWM = "21183"
 
 _REASONS_OF_RIGHTS = {
     "missing-permissions": "Nadaj w KSeF brakujące uprawnienia i zaloguj bufor ponownie.",
@@ -71,6 +74,10 @@ _NAMES = {
     "invoice_upo": "pobranie UPO faktury",
     "session_upo": "pobranie UPO sesji",
     "find": "wyszukiwanie faktury",
+    "query_metadata": "pobranie metadanych faktur",
+    "start_export": "zlecenie eksportu faktur",
+    "export": "odczyt stanu eksportu faktur",
+    "fetch_part": "pobranie części wyeksportowanej paczki",
     "download": "pobranie faktury",
     "rate_limits": "odczyt limitów",
     "session_limits": "odczyt limitów sesji",

@@ -14,8 +14,13 @@ from typing import Any
 from ksefbuffer.ksef.crypto import hex_of_b64_hash
 from ksefbuffer.ksef.limits import NO_LIMIT, Limit
 from ksefbuffer.ksef.shapes import (
+    ExportPackage,
+    ExportPart,
+    ExportStatus,
     InvoiceMetadata,
     InvoiceStatus,
+    MetadataPage,
+    MetadataParty,
     SessionLimits,
     SessionListed,
     SessionStatus,
@@ -23,6 +28,7 @@ from ksefbuffer.ksef.shapes import (
     Upload,
     UpoPage,
 )
+from ksefbuffer.ksef.statuses import EXPORT_READY
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -138,15 +144,19 @@ def upload(value: object) -> Upload:
     """How one part is to be sent. Raises ValueError when any of it cannot be followed to the letter."""
     whole = mapping(value)
     headers = mapping(whole.get("headers"))
-    url = text(whole.get("url"))
-    if not url.lower().startswith(("https://", "http://")):
-        raise Unreadable("no address")
     return Upload(
         ordinal=integer(whole.get("ordinalNumber")),
         method=header_text(whole.get("method")),
-        url=url,
+        url=_address(whole.get("url")),
         headers={header_text(name): _header_value(held) for name, held in headers.items() if held is not None},
     )
+
+
+def _address(value: object) -> str:
+    url = text(value)
+    if not url.lower().startswith(("https://", "http://")):
+        raise Unreadable("no address")
+    return url
 
 
 def _header_value(value: object) -> str:
@@ -198,21 +208,132 @@ def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def invoice_metadata(value: object) -> InvoiceMetadata:
-    """One entry of a metadata query. Raises ValueError without number or hash."""
+    """One entry of a metadata query or of a package's list. Raises ValueError without number or hash; anything else
+    may be missing or odd."""
     whole = mapping(value)
+    seller, buyer, authorized = (_part(whole, name) for name in ("seller", "buyer", "authorizedSubject"))
+    buyer_identifier = _part(buyer, "identifier")
+    thirds = whole.get("thirdSubjects")
     return InvoiceMetadata(
         ksef_number=text(whole.get("ksefNumber")),
         invoice_number=optional_text(whole.get("invoiceNumber")),
         issue_date=_day(whole.get("issueDate")),
         sha256_hex=hex_of_b64_hash(text(whole.get("invoiceHash"))),
-        seller_nip=optional_text(_part(whole, "seller").get("nip")),
-        buyer_id=optional_text(_part(_part(whole, "buyer"), "identifier").get("value")),
+        seller_nip=optional_text(seller.get("nip")),
+        buyer_id=optional_text(buyer_identifier.get("value")),
         invoice_type=optional_text(whole.get("invoiceType")),
         form_code=optional_text(_part(whole, "formCode").get("systemCode")),
         currency=optional_text(whole.get("currency")),
         gross=_amount(whole.get("grossAmount")),
         invoicing_mode=optional_text(whole.get("invoicingMode")),
         accepted_at=optional_moment(whole.get("acquisitionDate")),
+        seller_name=optional_text(seller.get("name")),
+        buyer_id_type=optional_text(buyer_identifier.get("type")),
+        buyer_name=optional_text(buyer.get("name")),
+        net=_amount(whole.get("netAmount")),
+        vat=_amount(whole.get("vatAmount")),
+        invoicing_at=optional_moment(whole.get("invoicingDate")),
+        permanent_at_raw=optional_text(whole.get("permanentStorageDate")),
+        thirds=tuple(
+            _party(_part(third, "identifier"), third)
+            for third in (thirds if isinstance(thirds, list) else ())
+            if isinstance(third, Mapping)
+        ),
+        authorized=_party({"type": "Nip", "value": authorized.get("nip")}, authorized) if authorized else None,
+        self_invoicing=whole.get("isSelfInvoicing") is True,
+        has_attachment=whole.get("hasAttachment") is True,
+        corrected_sha256_hex=_optional_hash(whole.get("hashOfCorrectedInvoice")),
+        raw=whole,
+    )
+
+
+def _party(identifier: Mapping[str, Any], party: Mapping[str, Any]) -> MetadataParty:
+    try:
+        role = integer(party.get("role"))
+    except (ValueError, ArithmeticError):
+        role = -1
+    return MetadataParty(
+        identifier_type=optional_text(identifier.get("type")),
+        identifier=optional_text(identifier.get("value")),
+        name=optional_text(party.get("name")),
+        role=role,
+    )
+
+
+def _optional_hash(value: object) -> str:
+    try:
+        return hex_of_b64_hash(optional_text(value))
+    except ValueError:
+        return ""
+
+
+def metadata_page(value: object) -> MetadataPage:
+    """``POST /invoices/query/metadata``. Raises ValueError for an entry without number or hash, or without being told
+    whether that was all."""
+    whole = mapping(value)
+    return MetadataPage(
+        invoices=tuple(invoice_metadata(entry) for entry in items(whole.get("invoices"))),
+        more=_flag(whole.get("hasMore")),
+        truncated=_flag(whole.get("isTruncated")),
+        hwm=optional_text(whole.get("permanentStorageHwmDate")),
+    )
+
+
+def _flag(value: object) -> bool:
+    # Taken as "no", an absent flag would end a listing early, and nobody would know what is missing.
+    if not isinstance(value, bool):
+        raise Unreadable("yes or no was due")
+    return value
+
+
+def export_status(value: object) -> ExportStatus:
+    """``GET /invoices/exports/{reference}``. Raises ValueError without a code, or for a ready package that is not told
+    whole."""
+    whole = mapping(value)
+    code, description, details, _ = _status(whole.get("status"))
+    return ExportStatus(
+        code=code,
+        description=" ".join(filter(None, (description, *details))),
+        package=_export_package(whole.get("package")) if code == EXPORT_READY else None,
+        expires_at=optional_moment(whole.get("packageExpirationDate")),
+    )
+
+
+def _export_package(value: object) -> ExportPackage:
+    whole = mapping(value)
+    parts = tuple(sorted(map(_export_part, items(whole.get("parts"))), key=lambda part: part.ordinal))
+    if [part.ordinal for part in parts] != list(range(1, len(parts) + 1)):
+        raise Unreadable("parts that do not follow one another")
+    count = integer(whole.get("invoiceCount"))
+    if count < 0 or (count > 0 and not parts):
+        raise Unreadable("invoices without parts")
+    return ExportPackage(
+        count=count,
+        size=integer(whole.get("size")),
+        truncated=_flag(whole.get("isTruncated")),
+        last_permanent_raw=optional_text(whole.get("lastPermanentStorageDate")),
+        last_issue=optional_text(whole.get("lastIssueDate")),
+        last_invoicing=optional_text(whole.get("lastInvoicingDate")),
+        hwm_raw=optional_text(whole.get("permanentStorageHwmDate")),
+        compression=optional_text(whole.get("compressionType")),
+        parts=parts,
+    )
+
+
+def _export_part(value: object) -> ExportPart:
+    whole = mapping(value)
+    method = text(whole.get("method"))
+    if method.upper() != "GET":
+        raise Unreadable("a part that is not to be got")
+    return ExportPart(
+        ordinal=integer(whole.get("ordinalNumber")),
+        name=optional_text(whole.get("partName")),
+        method="GET",
+        url=_address(whole.get("url")),
+        size=integer(whole.get("partSize")),
+        sha256_hex=hex_of_b64_hash(text(whole.get("partHash"))),
+        encrypted_size=integer(whole.get("encryptedPartSize")),
+        encrypted_sha256_hex=hex_of_b64_hash(text(whole.get("encryptedPartHash"))),
     )
 
 

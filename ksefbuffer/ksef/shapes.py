@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Literal
 
 from ksefbuffer.invoice.forms import Form
 
@@ -20,6 +22,23 @@ class SessionKey:
 
     key: bytes = field(repr=False)
     iv: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ExportKey(SessionKey):
+    """The key that one export is encrypted under. The caller stores ``secret``, as a running export outlives us."""
+
+    @property
+    def secret(self) -> bytes:
+        """Key and IV, 48 bytes, to be kept as safe as a password until the export is fetched."""
+        return self.key + self.iv
+
+    @classmethod
+    def restored(cls, secret: bytes) -> ExportKey:
+        """The key that ``secret`` was taken from. Raises ValueError for anything but 48 bytes."""
+        if len(secret) != 48:
+            raise ValueError("not an export's secret")
+        return cls(key=secret[:32], iv=secret[32:])
 
 
 @dataclass(frozen=True)
@@ -130,9 +149,51 @@ class InvoiceStatus:
     file_name: str = ""
 
 
+class Subject(StrEnum):
+    """In which role our context stands on the invoices asked for. Source: FACTS §7.1."""
+
+    SELLER = "Subject1"
+    BUYER = "Subject2"
+    THIRD = "Subject3"
+    AUTHORIZED = "SubjectAuthorized"
+
+
+DateType = Literal["PermanentStorage", "Invoicing", "Issue"]
+
+
+@dataclass(frozen=True)
+class Period:
+    """Which invoices are asked for: by which of their dates, from when to when, both ends included.
+
+    ``start`` and ``end`` are texts that go to KSeF untouched, as its dates have 6 or 7 fractional digits (FACTS
+    §15.23); a Z or an offset belongs to them. An empty ``end`` is now; at most 90 days are safe.
+    ``restrict_to_hwm`` leaves out what KSeF does not guarantee to be complete yet; only with PermanentStorage.
+    """
+
+    date_type: DateType
+    start: str
+    end: str = ""
+    restrict_to_hwm: bool = False
+
+
+@dataclass(frozen=True)
+class MetadataParty:
+    """A third or an authorised party of an invoice. ``identifier_type`` is "Nip", "InternalId", "VatUe", "Other" or
+    "None"; ``role`` is KSeF's number, −1 when it gave none."""
+
+    identifier_type: str
+    identifier: str
+    name: str
+    role: int
+
+
 @dataclass(frozen=True)
 class InvoiceMetadata:
-    """One invoice of KSeF's repository. Amounts are exact decimals as KSeF wrote them. Source: FACTS §8."""
+    """One invoice of KSeF's repository. Amounts are exact decimals as KSeF wrote them. Source: FACTS §8.
+
+    ``vat`` is in PLN whatever the currency. ``permanent_at_raw`` is KSeF's text, all of its digits kept, as a cursor
+    must be. ``raw`` is the JSON object as given, fractions as Decimal: ``json.dumps(raw, default=str)`` loses nothing.
+    """
 
     ksef_number: str
     invoice_number: str
@@ -146,3 +207,77 @@ class InvoiceMetadata:
     gross: Decimal | None
     invoicing_mode: str
     accepted_at: datetime | None
+    seller_name: str = ""
+    buyer_id_type: str = ""
+    buyer_name: str = ""
+    net: Decimal | None = None
+    vat: Decimal | None = None
+    invoicing_at: datetime | None = None
+    permanent_at_raw: str = ""
+    thirds: tuple[MetadataParty, ...] = ()
+    authorized: MetadataParty | None = None
+    self_invoicing: bool = False
+    has_attachment: bool = False
+    corrected_sha256_hex: str = ""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class MetadataPage:
+    """One page of a metadata query. ``more``: another page follows. ``truncated``: KSeF lists no further under this
+    query; the rest is asked for anew, from the last entry's date. ``hwm`` is the raw instant up to which KSeF
+    guarantees completeness, "" when not given."""
+
+    invoices: tuple[InvoiceMetadata, ...]
+    more: bool
+    truncated: bool
+    hwm: str
+
+
+@dataclass(frozen=True)
+class ExportPart:
+    """One part of an export. ``url`` is pre-signed, secret and lives for about an hour.
+
+    ``size`` (bytes) and ``sha256_hex`` are those of the decrypted part, ``encrypted_size`` and
+    ``encrypted_sha256_hex`` those of what lies behind the link.
+    """
+
+    ordinal: int
+    name: str
+    method: str
+    url: str = field(repr=False)
+    size: int
+    sha256_hex: str
+    encrypted_size: int
+    encrypted_sha256_hex: str
+
+
+@dataclass(frozen=True)
+class ExportPackage:
+    """What a finished export holds; ``size`` is in bytes, ``parts`` are in order, none for no invoices.
+
+    With ``truncated`` there are more invoices than these, from the ``last_…`` of the period's date type on; the others
+    are "". ``hwm_raw`` is the instant up to which a package that is not truncated is complete. All of them are KSeF's
+    texts, "" when not given. ``compression`` is "TarGz", "Zip", or "" from a KSeF older than 2.7.1.
+    """
+
+    count: int
+    size: int
+    truncated: bool
+    last_permanent_raw: str
+    last_issue: str
+    last_invoicing: str
+    hwm_raw: str
+    compression: str
+    parts: tuple[ExportPart, ...]
+
+
+@dataclass(frozen=True)
+class ExportStatus:
+    """An export as KSeF reports it; the meaning of ``code`` is in ``statuses``. There is a package once it is READY;
+    ``expires_at`` is when KSeF removes it."""
+
+    code: int
+    description: str
+    package: ExportPackage | None = None
+    expires_at: datetime | None = None

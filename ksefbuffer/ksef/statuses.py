@@ -1,4 +1,5 @@
-"""What KSeF's status codes mean for us. Pure. Source: FACTS §4.2 (sessions), §4.3 (invoices), §4.4 (duplicates)."""
+"""What KSeF's status codes mean for us. Pure. Source: FACTS §4.2 (sessions), §4.3 (invoices), §4.4 (duplicates),
+§7.2 (exports)."""
 
 from __future__ import annotations
 
@@ -60,6 +61,40 @@ def session_final(code: int) -> bool:
 def session_has_upo(code: int) -> bool:
     """Only a session that ended with 200 has a UPO of its own. Source: FACTS §4.5, issue #334."""
     return code == 200
+
+
+class ExportVerdict(StrEnum):
+    """What an export's status code obliges us to do.
+
+    RUNNING: ask again later. READY: fetch it. EXPIRED: start another one. NO_NEW_DATA: nothing to fetch, the cursor
+    stays. BAD_KEY: KSeF could not use our key; start another one with a new key. FAILED: start another one.
+    """
+
+    RUNNING = "running"
+    READY = "ready"
+    EXPIRED = "expired"
+    NO_NEW_DATA = "no_new_data"
+    BAD_KEY = "bad_key"
+    FAILED = "failed"
+
+
+EXPORT_READY = 200
+EXPORT_EXPIRED = 210
+EXPORT_BAD_KEY = 415
+
+_EXPORT = {
+    EXPORT_READY: ExportVerdict.READY,
+    EXPORT_EXPIRED: ExportVerdict.EXPIRED,
+    EXPORT_BAD_KEY: ExportVerdict.BAD_KEY,
+    420: ExportVerdict.NO_NEW_DATA,
+}
+
+
+def export_verdict(code: int) -> ExportVerdict:
+    """The verdict for an export's status code. Unknown codes: 1xx is still in work, anything else gave no package."""
+    if code in _EXPORT:
+        return _EXPORT[code]
+    return ExportVerdict.RUNNING if 100 <= code < 200 else ExportVerdict.FAILED
 
 
 _INVOICE_HINTS = {

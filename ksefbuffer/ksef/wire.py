@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -98,7 +98,7 @@ class Answer:
         declared = self.headers.get("x-ms-meta-hash")
         if declared is not None and declared.strip() != sha256_b64(self.body):
             raise ValueError("hash differs")
-        if declared is None and (not _head(self.body).startswith(b"<") or _is_page(self.body)):
+        if declared is None and (not _head(self.body).startswith(b"<") or is_page(self.body)):
             raise ValueError("not an XML document")
         if not self.body:
             raise ValueError("empty")
@@ -184,15 +184,33 @@ class Wire:
         call = Call(operation, "GET", "", group=None, repeatable=True)
 
         def once() -> bytes:
-            try:
-                request = self._links.build_request("GET", link, headers={"Accept": "*/*"})
-            except (httpx.InvalidURL, ValueError, TypeError):
-                raise _dead_link(operation, None) from None
-            if request.url.scheme not in ("http", "https"):
-                raise _dead_link(operation, None)
+            request = self._to_follow(operation, link)
             return self._read(operation, self._exchange(call, self._links, request), Answer.document)
 
         return self._repeated(once)
+
+    def fetch(self, operation: str, link: str, take: Callable[[Iterator[bytes]], None]) -> None:
+        """Give ``take`` the bytes behind a pre-signed link as they come: no authorisation, no cookies, no limit, no
+        size too large. Only 200 counts. ``take`` is called anew for every try; it raises OutcomeUnknown for bytes that
+        are worth another one. Raises Refused when the link no longer works."""
+        call = Call(operation, "GET", "", group=None, repeatable=True)
+
+        def once() -> None:
+            request = self._to_follow(operation, link)
+            # Hashes are of the bytes as stored, so nobody needs to squeeze them on the way.
+            request.headers["Accept-Encoding"] = "identity"
+            self._read(operation, self._exchange(call, self._links, request, take), _whole)
+
+        self._repeated(once)
+
+    def _to_follow(self, operation: str, link: str) -> httpx.Request:
+        try:
+            request = self._links.build_request("GET", link, headers={"Accept": "*/*"})
+        except (httpx.InvalidURL, ValueError, TypeError):
+            raise _dead_link(operation, None) from None
+        if request.url.scheme not in ("http", "https"):
+            raise _dead_link(operation, None)
+        return request
 
     def put(self, operation: str, method: str, link: str, headers: Mapping[str, str], path: Path) -> None:
         """Send a file to a pre-signed link, by exactly the given method and headers: no authorisation, no cookies, no
@@ -239,12 +257,23 @@ class Wire:
             retry_after_s=wait_s,
         )
 
-    def _exchange(self, call: Call, client: httpx.Client, request: httpx.Request) -> Answer:
+    def _exchange(
+        self,
+        call: Call,
+        client: httpx.Client,
+        request: httpx.Request,
+        take: Callable[[Iterator[bytes]], None] | None = None,
+    ) -> Answer:
+        """The answer, read whole unless ``take`` takes the body of a 200."""
         operation = call.operation
+        body = b""
         try:
             response = client.send(request, stream=True)
             try:
-                body = _read_whole(response)
+                if take is not None and response.status_code == 200:
+                    take(response.iter_bytes())
+                else:
+                    body = _read_whole(response)
             finally:
                 response.close()
         except _NEVER_CONNECTED as fault:
@@ -347,7 +376,7 @@ def _unreachable(operation: str, fault: Exception) -> Unreachable:
 def _dead_link(operation: str, status: int | None) -> Refused:
     return Refused(
         f"Odnośnik już nie działa ({name_of(operation)}).",
-        action="Bufor pobierze nowy odnośnik ze stanu faktury lub sesji.",
+        action="Bufor pobierze nowy odnośnik sam; nie trzeba nic robić.",
         operation=operation,
         http_status=status,
     )
@@ -368,27 +397,33 @@ def _dead_upload(operation: str, status: int | None, body: bytes) -> Refused:
 def _judge_link(call: Call, status: int, body: bytes) -> None:
     """Raise Refused when it is the storage that refuses a link; other troubles are judged like those of the API."""
     if call.method == "GET":
-        if status in (400, 401, 403, 404, 410):
+        if status in (400, 401, 403, 404, 410) and not _by_firewall(body):
             raise _dead_link(call.operation, status)
     elif 400 <= status < 500 and status not in (408, 429) and not _by_firewall(body):
         raise _dead_upload(call.operation, status, body)
 
 
 def _by_firewall(body: bytes) -> bool:
-    return _is_page(body) or read_problem(body).firewall
+    return is_page(body) or read_problem(body).firewall
 
 
 def _head(body: bytes) -> bytes:
     return body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
 
 
-def _is_page(body: bytes) -> bool:
+def is_page(body: bytes) -> bool:
+    """Whether the bytes begin like HTML, as a firewall's answers do."""
     return _head(body).startswith((b"<!doctype html", b"<html"))
 
 
 def _created(answer: Answer) -> None:
     if answer.status != 201:
         raise ValueError("only 201 says that a part was stored")
+
+
+def _whole(answer: Answer) -> None:
+    if answer.status != 200:
+        raise ValueError("only 200 brings the whole")
 
 
 def _may_pass(fault: BaseException) -> bool:
