@@ -1,0 +1,189 @@
+"""``status``: one screen about the buffer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ksefbuffer.commands.base import Settings, as_json_option, pass_settings
+from ksefbuffer.config import Config
+from ksefbuffer.erp import answers
+from ksefbuffer.errors import ConfigurationFault, CredentialFault
+from ksefbuffer.identity.material import load_credential
+from ksefbuffer.queue import overview, pauses
+from ksefbuffer.queue.db import worker_is_running
+
+
+@click.command()
+@as_json_option
+@pass_settings
+def status(settings: Settings, as_json: bool) -> None:
+    """Jeden ekran: KSeF, certyfikat, kolejka, najstarsza czekająca, przerwy."""
+    config, now = settings.config, settings.now()
+    database = settings.database()
+    with database.reading() as tx:
+        seen = overview.overview(tx, now)
+    facts = _status_facts(config, seen, running=worker_is_running(database), now=now)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
+    else:
+        _print_status(settings, facts)
+    sys.exit(0 if facts["healthy"] else 1)
+
+
+def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now: datetime) -> dict[str, Any]:
+    problems: list[str] = []
+    if not running:
+        problems.append("Bufor nie pracuje (uruchom: ksefbuffer run).")
+    held = [
+        {
+            "scope": p.scope,
+            "code": p.code,
+            "message": p.message,
+            "action": p.action,
+            "since": answers.moment(p.since),
+            "until": answers.moment(p.until) if p.until < pauses.UNTIL_DONE else None,
+        }
+        for p in seen.pauses
+        if p.until > now or p.scope == "ksef"
+    ]
+    problems += [
+        f"{p['message']} {p['action']}".strip() for p in held if not str(p["scope"]).startswith(("limit:", "batch:"))
+    ]
+    if seen.answers_failing:
+        problems.append(
+            f"Odpowiedzi, których nie udało się doręczyć: {seen.answers_failing} ({seen.last_answer_error})."
+        )
+    if seen.stuck:
+        problems.append(
+            f"KSeF nie wydał jeszcze wyroku o {seen.stuck} dokumentach, najstarszy czeka od "
+            f"{answers.moment(seen.stuck_since)}. Bufor pyta dalej i nie wysyła ich ponownie."
+        )
+    limits = seen.limits[0] if seen.limits else {}
+    strangers = sorted(group for group, usage in limits.items() if usage.get("foreign_since"))
+    if strangers:
+        problems.append(
+            f"Limity KSeF zużywa też ktoś inny w naszym kontekście ({', '.join(strangers)}): KSeF odmawia, choć bufor "
+            "mieści się w limicie. Sprawdź, jakie inne programy wysyłają dla tego NIP."
+        )
+    certificate = _certificate(config, now)
+    if certificate and certificate["problem"]:
+        problems.append(certificate["problem"])
+    passed_over = seen.passed_over[0] if seen.passed_over else {}
+    table = seen.table[0] if seen.table and config.table.enabled else None
+    if table and not table["ok"]:
+        problems.append(table["message"])
+    return {
+        "nip": config.nip,
+        "environment": config.environment,
+        "healthy": not problems,
+        "problems": problems,
+        "worker": {"running": running},
+        "ksef": {
+            "address": config.ksef.base_url,
+            "available": bool(seen.ksef[0]["ok"]) if seen.ksef else None,
+            "message": seen.ksef[0]["message"] if seen.ksef else None,
+            "as_of": answers.moment(seen.ksef[1]) if seen.ksef else None,
+        },
+        "certificate": certificate,
+        "queue": seen.counts,
+        "oldest_waiting_at": answers.moment(seen.oldest_waiting),
+        "next_attempt_at": answers.moment(seen.next_attempt),
+        "pauses": held,
+        "limits": {"as_of": answers.moment(seen.limits[1]) if seen.limits else None, "groups": limits},
+        "stuck": {"count": seen.stuck, "since": answers.moment(seen.stuck_since)},
+        "open_sessions": seen.open_sessions,
+        "upo_waiting": seen.upos_due,
+        "answers": {"due": seen.answers_due, "failing": seen.answers_failing, "last_error": seen.last_answer_error},
+        "inbox": {"path": str(config.inbox.path), "passed_over": passed_over},
+        "table": table,
+        "deadlines": [],
+        "last_pull": None,
+    }
+
+
+def _certificate(config: Config, now: datetime) -> dict[str, Any] | None:
+    """The login certificate as ``status`` shows it; None with a token, or before the sandbox's own is made."""
+    auth = config.auth
+    if auth.method == "token":
+        return None
+    certificate = auth.certificate or config.data_dir / "sandbox-auth.crt"
+    private_key = auth.private_key or config.data_dir / "sandbox-auth.key"
+    if auth.pkcs12 is None and config.environment == "sandbox" and not certificate.exists():
+        return None
+    try:
+        credential = load_credential(
+            certificate=None if auth.pkcs12 else certificate,
+            private_key=None if auth.pkcs12 else private_key,
+            pkcs12=auth.pkcs12,
+            password=auth.read_private_key_password(),
+        )
+    except (CredentialFault, ConfigurationFault) as fault:
+        return {"subject": None, "expires_at": None, "days_left": None, "problem": str(fault)}
+    try:
+        credential.check_login(now)
+        problem = None
+    except CredentialFault as fault:
+        problem = str(fault)
+    return {
+        "subject": credential.subject,
+        "expires_at": answers.moment(credential.expires_at),
+        "days_left": (credential.expires_at - now).days,
+        "problem": problem,
+    }
+
+
+def _print_status(settings: Settings, facts: dict[str, Any]) -> None:
+    say = settings.say
+    rows: list[tuple[str, str]] = [
+        (say("Bufor", "Buffer"), f"NIP {facts['nip']}, {facts['environment']}"),
+        (say("Pracuje", "Running"), say("tak", "yes") if facts["worker"]["running"] else say("NIE", "NO")),
+    ]
+    ksef = facts["ksef"]
+    available = {
+        True: say("dostępny", "available"),
+        False: say("NIEDOSTĘPNY", "UNAVAILABLE"),
+        None: say("jeszcze nie pytano", "not asked yet"),
+    }
+    rows.append(
+        (
+            "KSeF",
+            f"{available[ksef['available']]}" + (f" ({ksef['message']}, {ksef['as_of']})" if ksef["as_of"] else ""),
+        )
+    )
+    if facts["certificate"]:
+        certificate = facts["certificate"]
+        rows.append(
+            (
+                say("Certyfikat", "Certificate"),
+                certificate["problem"]
+                or say(
+                    f"ważny jeszcze {certificate['days_left']} dni", f"valid for {certificate['days_left']} more days"
+                ),
+            )
+        )
+    counts = facts["queue"]
+    names = {state: (answers.STATUS_PL[state] if settings.lang == "pl" else state) for state in counts}
+    rows.append((say("Kolejka", "Queue"), ", ".join(f"{names[state]} {count}" for state, count in counts.items())))
+    rows.append((say("Najstarsza czeka od", "Oldest waiting since"), facts["oldest_waiting_at"] or "-"))
+    rows += [
+        (say("Wstrzymane do", "Paused until"), f"{p['until'] or say('odwołania', 'further notice')}: {p['message']}")
+        for p in facts["pauses"]
+    ]
+    for group, usage in facts["limits"]["groups"].items():
+        if usage["hour"] and usage["per_hour"] > 0:
+            used = f"{group}: {usage['hour']}/{usage['per_hour']}"
+            rows.append((say("Limit na godzinę", "Hourly limit"), used))
+    rows.append((say("UPO do pobrania", "UPOs to fetch"), str(facts["upo_waiting"])))
+    rows.append((say("Odpowiedzi do doręczenia", "Answers to deliver"), str(facts["answers"]["due"])))
+    stays = say("W inboxie zostaje", "Stays in the inbox")
+    rows += [(stays, f"{name}: {reason}") for name, reason in facts["inbox"]["passed_over"].items()]
+    width = max(len(label) for label, _ in rows)
+    for label, text in rows:
+        click.echo(f"{label:<{width}}  {text}")
+    for problem in facts["problems"]:
+        click.echo(f"! {problem}")
