@@ -45,6 +45,7 @@ PURE = (
     "ksef/limits.py",
     "ksef/statuses.py",
     "queue/states.py",
+    "receiver/checks/",
     "receiver/rules.py",
     "receiver/verdict.py",
     "sender/plan.py",

@@ -8,7 +8,7 @@ one is to be made, or made anew.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -18,7 +18,10 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     and_,
+    bindparam,
+    case,
     column,
+    delete,
     false,
     func,
     insert,
@@ -26,13 +29,14 @@ from sqlalchemy import (
     or_,
     select,
     table,
+    tuple_,
     update,
 )
 
 from ksefbuffer.errors import NoSuchThing
 from ksefbuffer.invoice.folding import fold
 from ksefbuffer.queue.db import insert_or, log_after_commit
-from ksefbuffer.queue.models import incoming, incoming_events, incoming_keys
+from ksefbuffer.queue.models import UtcTime, incoming, incoming_events, incoming_keys, seller_accounts
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,7 @@ DECISIONS = ("accepted", "rejected", "scam")
 _AT_ONCE = 300
 _MOST_ANSWERS = 300
 _SHORTEST_NUMBER = 8
+_MOST_BYTES_AT_ONCE = 32_000_000
 
 
 @dataclass(frozen=True, repr=False)
@@ -161,79 +166,130 @@ def known(tx: Connection, ksef_numbers: Sequence[str]) -> dict[str, Incoming]:
     return found
 
 
+def roles_known(tx: Connection, ksef_numbers: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Those of these numbers that are stored, with our roles in them."""
+    found: dict[str, frozenset[str]] = {}
+    for start in range(0, len(ksef_numbers), _AT_ONCE):
+        some = ksef_numbers[start : start + _AT_ONCE]
+        query = select(incoming.c.ksef_number, incoming.c.roles).where(incoming.c.ksef_number.in_(some))
+        found.update((row.ksef_number, roles_of(row.roles)) for row in tx.execute(query))
+    return found
+
+
 def store(tx: Connection, new: Sequence[NewIncoming], *, at: datetime, actor: str) -> dict[str, int]:
     """Stores invoices, to be judged in the same transaction; keys by KSeF number. What is stored already (by another
     node of this buffer, a moment ago) is left as it is and not in the result."""
-    stored: dict[str, int] = {}
-    for one in new:
-        statement = insert_or(tx, incoming).values(
-            ksef_number=one.ksef_number,
-            sha256=one.sha256,
-            size=len(one.content),
-            content=one.content,
-            meta=one.meta,
-            roles=_joined(one.roles),
-            form=one.form,
-            invoice_number=one.invoice_number,
-            number_key=one.number_key,
-            invoice_type=one.invoice_type,
-            issue_date=one.issue_date,
-            seller_nip=one.seller_nip,
-            seller_name=one.seller_name,
-            buyer_nip=one.buyer_nip,
-            currency=one.currency,
-            gross=one.gross,
-            invoiced_at=one.invoiced_at,
-            acquired_at=one.acquired_at,
-            stored_at_ksef=one.stored_at_ksef,
-            mode=one.mode,
-            damage=list(one.damage),
-            likeness=one.likeness,
-            search=one.search,
-            store="",
-            folder="",
-            tags=[],
-            reasons=[],
-            rulebook=0,
-            verdict="do wyjaśnienia",
-            fired=[],
-            received_at=at,
-            updated_at=at,
-        )
-        row_id = tx.execute(statement.on_conflict_do_nothing().returning(incoming.c.id)).scalar()
-        if row_id is None:
-            continue
-        stored[one.ksef_number] = row_id
-        if one.keys:
-            tx.execute(
-                insert(incoming_keys),
-                [{"incoming": row_id, "kind": kind, "value": value} for kind, value in sorted(one.keys)],
-            )
+    if not new:
+        return {}
+    statement = insert_or(tx, incoming).on_conflict_do_nothing().returning(incoming.c.id, incoming.c.ksef_number)
+    rows = tx.execute(statement, [_row(one, at) for one in new])
+    stored = {row.ksef_number: row.id for row in rows}
+    fresh = [one for one in new if one.ksef_number in stored]
+    keys = [
+        {"incoming": stored[one.ksef_number], "kind": kind, "value": value}
+        for one in fresh
+        for kind, value in sorted(one.keys)
+    ]
+    if keys:
+        tx.execute(insert(incoming_keys), keys)
+    _note_accounts(tx, fresh, at)
     _tell(tx, [(row_id, "stored", "") for row_id in stored.values()], at=at, actor=actor)
     log_after_commit(tx, log, "incoming stored=%s actor=%s", len(stored), actor)
     return stored
 
 
-def judge(
-    tx: Connection, row_id: int, judgement: Judgement, *, at: datetime, actor: str, note: str = "", row: bool
-) -> None:
-    """Writes down what was made of an invoice and makes its file due; with ``row`` its row in the ERP's table too."""
-    values: dict[str, Any] = {
-        "folder": judgement.folder,
-        "tags": list(judgement.tags),
-        "reasons": [dict(reason) for reason in judgement.reasons],
-        "store": judgement.store,
-        "rulebook": judgement.rulebook,
-        "verdict": judgement.verdict,
-        "fired": [dict(one) for one in judgement.fired],
+def _row(one: NewIncoming, at: datetime) -> dict[str, Any]:
+    return {
+        "ksef_number": one.ksef_number,
+        "sha256": one.sha256,
+        "size": len(one.content),
+        "content": one.content,
+        "meta": one.meta,
+        "roles": _joined(one.roles),
+        "form": one.form,
+        "invoice_number": one.invoice_number,
+        "number_key": one.number_key,
+        "invoice_type": one.invoice_type,
+        "issue_date": one.issue_date,
+        "seller_nip": one.seller_nip,
+        "seller_name": one.seller_name,
+        "buyer_nip": one.buyer_nip,
+        "currency": one.currency,
+        "gross": one.gross,
+        "invoiced_at": one.invoiced_at,
+        "acquired_at": one.acquired_at,
+        "stored_at_ksef": one.stored_at_ksef,
+        "mode": one.mode,
+        "damage": list(one.damage),
+        "likeness": one.likeness,
+        "search": one.search,
+        "store": "",
+        "folder": "",
+        "tags": [],
+        "reasons": [],
+        "rulebook": 0,
+        "verdict": "do wyjaśnienia",
+        "fired": [],
+        "received_at": at,
         "updated_at": at,
-        "file_due_at": at,
-        "file_attempts": 0,
     }
+
+
+def _note_accounts(tx: Connection, fresh: Sequence[NewIncoming], at: datetime) -> None:
+    first: dict[tuple[str, str], datetime] = {}
+    for one in fresh:
+        moment = one.invoiced_at or at
+        for kind, value in one.keys:
+            if kind == "account":
+                known = first.get((one.seller_nip, value))
+                first[one.seller_nip, value] = moment if known is None else min(known, moment)
+    if not first:
+        return
+    statement = insert_or(tx, seller_accounts)
+    earlier = case(
+        (statement.excluded.first_at < seller_accounts.c.first_at, statement.excluded.first_at),
+        else_=seller_accounts.c.first_at,
+    )
+    statement = statement.on_conflict_do_update(
+        index_elements=[seller_accounts.c.seller_nip, seller_accounts.c.account], set_={"first_at": earlier}
+    )
+    rows = [{"seller_nip": nip, "account": account, "first_at": at_} for (nip, account), at_ in sorted(first.items())]
+    tx.execute(statement, rows)
+
+
+def judge(
+    tx: Connection, judged: Mapping[int, Judgement], *, at: datetime, actor: str, note: str = "", row: bool
+) -> None:
+    """Writes down what was made of invoices, by key, and makes their files due; with ``row`` their rows in the ERP's
+    table too."""
+    if not judged:
+        return
+    names = ("folder", "tags", "reasons", "store", "rulebook", "verdict", "fired")
+    statement = (
+        update(incoming)
+        .where(incoming.c.id == bindparam("judged"))
+        .values(updated_at=at, file_due_at=at, file_attempts=0, **{name: bindparam(f"its_{name}") for name in names})
+    )
     if row:
-        values |= {"row_due_at": at, "row_attempts": 0}
-    tx.execute(update(incoming).where(incoming.c.id == row_id).values(**values))
-    _tell(tx, [(row_id, "filed", note or f"{judgement.folder} ({judgement.verdict})")], at=at, actor=actor)
+        statement = statement.values(row_due_at=at, row_attempts=0)
+    tx.execute(
+        statement,
+        [
+            {
+                "judged": row_id,
+                "its_folder": one.folder,
+                "its_tags": list(one.tags),
+                "its_reasons": [dict(reason) for reason in one.reasons],
+                "its_store": one.store,
+                "its_rulebook": one.rulebook,
+                "its_verdict": one.verdict,
+                "its_fired": [dict(fired) for fired in one.fired],
+            }
+            for row_id, one in judged.items()
+        ],
+    )
+    told = [(row_id, "filed", note or f"{one.folder} ({one.verdict})") for row_id, one in judged.items()]
+    _tell(tx, told, at=at, actor=actor)
 
 
 def add_roles(tx: Connection, one: Incoming, roles: frozenset[str], *, at: datetime, actor: str) -> frozenset[str]:
@@ -261,7 +317,31 @@ def decide(tx: Connection, one: Incoming, decision: str, comment: str, *, at: da
     if row:
         values |= {"row_due_at": at, "row_attempts": 0}
     tx.execute(update(incoming).where(incoming.c.id == one.id).values(**values))
+    _reconsider_accounts(tx, one)
     _tell(tx, [(one.id, decision, comment)], at=at, actor=actor)
+
+
+def _reconsider_accounts(tx: Connection, one: Incoming) -> None:
+    """An account counts as known only from invoices that nobody has rejected."""
+    query = select(incoming_keys.c.value).where(incoming_keys.c.incoming == one.id, incoming_keys.c.kind == "account")
+    for account in list(tx.execute(query).scalars()):
+        first = tx.execute(
+            select(func.min(func.coalesce(incoming.c.invoiced_at, incoming.c.received_at, type_=UtcTime)))
+            .join(incoming_keys, incoming_keys.c.incoming == incoming.c.id)
+            .where(
+                incoming_keys.c.kind == "account",
+                incoming_keys.c.value == account,
+                incoming.c.seller_nip == one.seller_nip,
+                or_(incoming.c.decision.is_(None), incoming.c.decision == "accepted"),
+            )
+        ).scalar()
+        tx.execute(
+            delete(seller_accounts).where(
+                seller_accounts.c.seller_nip == one.seller_nip, seller_accounts.c.account == account
+            )
+        )
+        if first is not None:
+            tx.execute(insert(seller_accounts).values(seller_nip=one.seller_nip, account=account, first_at=first))
 
 
 def _tell(tx: Connection, told: Sequence[tuple[int, str, str]], *, at: datetime, actor: str) -> None:
@@ -443,12 +523,16 @@ _CORRECTIONS = ("KOR", "KOR_ZAL", "KOR_ROZ", "KOR_VAT_RR")
 _ADVANCES = ("ZAL",)
 
 
-def numbered(tx: Connection, seller_nip: str, number_keys: Sequence[str]) -> list[Found]:
-    """Invoices of a seller by the folded number; ``keys``: that one."""
+def numbered(tx: Connection, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Found]]:
+    """Invoices by seller and folded number (``keys``: that one), the latest first."""
     query = _found.add_columns(incoming.c.number_key).where(
-        incoming.c.seller_nip == seller_nip, incoming.c.number_key.in_(number_keys)
+        tuple_(incoming.c.seller_nip, incoming.c.number_key).in_(pairs)
     )
-    return [_as_found(row, frozenset((row.number_key,))) for row in tx.execute(_latest(query))]
+    found: dict[tuple[str, str], list[Found]] = {}
+    for row in tx.execute(query.order_by(incoming.c.id.desc()).limit(_MOST_ANSWERS * len(pairs))):
+        one = _as_found(row, frozenset((row.number_key,)))
+        found.setdefault((one.seller_nip, row.number_key), []).append(one)
+    return found
 
 
 def numbers(tx: Connection, ksef_numbers: Sequence[str]) -> list[Found]:
@@ -467,11 +551,13 @@ def delivered(tx: Connection, seller_nip: str, keys: Sequence[str], since: date)
     return _by_keys(tx, "delivery", keys, plain)
 
 
-def alike(tx: Connection, seller_nip: str, likeness: str, since: date) -> list[Found]:
-    query = _found.where(
-        incoming.c.seller_nip == seller_nip, incoming.c.likeness == likeness, incoming.c.issue_date >= since
-    )
-    return [_as_found(row) for row in tx.execute(_latest(query))]
+def alike(tx: Connection, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Found]]:
+    """Invoices by seller and likeness, the latest first."""
+    query = _found.add_columns(incoming.c.likeness).where(tuple_(incoming.c.seller_nip, incoming.c.likeness).in_(pairs))
+    found: dict[tuple[str, str], list[Found]] = {}
+    for row in tx.execute(query.order_by(incoming.c.id.desc()).limit(_MOST_ANSWERS * len(pairs))):
+        found.setdefault((row.seller_nip, row.likeness), []).append(_as_found(row))
+    return found
 
 
 def corrections(tx: Connection, ksef_number: str) -> list[Found]:
@@ -488,21 +574,23 @@ def settlements(tx: Connection, ksef_numbers: Sequence[str]) -> list[Found]:
     return _by_keys(tx, "advance", ksef_numbers, incoming.c.invoice_type == "ROZ")
 
 
-def accounts(tx: Connection, seller_nip: str, before: datetime | None) -> frozenset[str]:
-    """Accounts on a seller's invoices accepted before, but for those that somebody rejected."""
+def accounts(tx: Connection, seller_nips: Sequence[str]) -> dict[str, dict[str, datetime]]:
+    """By seller: its accounts on invoices that nobody rejected, each with the earliest of those."""
+    query = select(seller_accounts).where(seller_accounts.c.seller_nip.in_(seller_nips))
+    found: dict[str, dict[str, datetime]] = {}
+    for row in tx.execute(query):
+        found.setdefault(row.seller_nip, {})[row.account] = row.first_at
+    return found
+
+
+def deliveries_named(tx: Connection, keys: Sequence[str]) -> frozenset[str]:
+    """Which of these delivery keys more than one stored invoice names."""
     query = (
         select(incoming_keys.c.value)
-        .join(incoming, incoming.c.id == incoming_keys.c.incoming)
-        .where(
-            incoming_keys.c.kind == "account",
-            incoming.c.seller_nip == seller_nip,
-            or_(incoming.c.decision.is_(None), incoming.c.decision == "accepted"),
-        )
-        .distinct()
-        .limit(_MOST_ANSWERS)
+        .where(incoming_keys.c.kind == "delivery", incoming_keys.c.value.in_(keys))
+        .group_by(incoming_keys.c.value)
+        .having(func.count() > 1)
     )
-    if before is not None:
-        query = query.where(incoming.c.invoiced_at < before)
     return frozenset(tx.execute(query).scalars())
 
 
@@ -544,7 +632,8 @@ def folder_of(tx: Connection, ksef_numbers: Sequence[str], seller_nip: str, numb
 
 @dataclass(frozen=True, repr=False)
 class FileDue:
-    """An invoice whose file is to be written, or moved from ``path`` (None: it has none yet)."""
+    """An invoice whose file is to be written, or moved from ``path`` (None: it has none yet). ``due_at`` says since
+    when, and by it whether it was filed anew meanwhile."""
 
     id: int
     ksef_number: str
@@ -555,10 +644,21 @@ class FileDue:
     path: str | None
     content: bytes = field(repr=False)
     attempts: int = 0
+    due_at: datetime | None = None
 
 
-def files_due(tx: Connection, now: datetime, *, limit: int) -> list[FileDue]:
+def files_due(
+    tx: Connection, now: datetime, *, limit: int, most_bytes: int = _MOST_BYTES_AT_ONCE
+) -> list[FileDue]:
+    """The files due first: up to ``limit``, and fewer (one at least) where their bytes are many."""
     columns = incoming.c
+    first = (
+        select(columns.id, columns.size)
+        .where(columns.file_due_at <= now)
+        .order_by(columns.file_due_at, columns.id)
+        .limit(limit)
+    )
+    keys = [key for key, before in _with_bytes_before(tx.execute(first)) if before < most_bytes]
     query = (
         select(
             columns.id,
@@ -570,31 +670,44 @@ def files_due(tx: Connection, now: datetime, *, limit: int) -> list[FileDue]:
             columns.path,
             columns.content,
             columns.file_attempts,
+            columns.file_due_at,
         )
-        .where(columns.file_due_at <= now)
+        .where(columns.id.in_(keys))
         .order_by(columns.file_due_at, columns.id)
-        .limit(limit)
     )
     return [FileDue(*row) for row in tx.execute(query)]
 
 
-def filed(tx: Connection, done: Mapping[int, tuple[str, str]]) -> None:
-    """By key: the folder it was written for, and the path. One that was filed anew meanwhile stays due."""
+def _with_bytes_before(sizes: Iterable[Any]) -> Iterator[tuple[int, int]]:
+    before = 0
+    for row in sizes:
+        yield row.id, before
+        before += row.size
+
+
+def filed(
+    tx: Connection, done: Mapping[int, tuple[str, str]], *, due: Mapping[int, datetime | None] | None = None
+) -> None:
+    """By key: the folder it was written for, and the path. One that was filed anew meanwhile stays due; by ``due``, when
+    it had been due, that is known also of one that stays in its folder (whose rights may have changed)."""
     for row_id, (folder, path) in done.items():
         tx.execute(update(incoming).where(incoming.c.id == row_id).values(path=path, file_error=None))
-        tx.execute(
-            update(incoming)
-            .where(incoming.c.id == row_id, incoming.c.folder == folder)
-            .values(file_due_at=None, file_attempts=0)
-        )
+        same = [incoming.c.id == row_id, incoming.c.folder == folder]
+        if due is not None:
+            same.append(incoming.c.file_due_at == due[row_id])
+        tx.execute(update(incoming).where(*same).values(file_due_at=None, file_attempts=0))
 
 
-def filing_failed(tx: Connection, row_id: int, reason: str, *, again: datetime) -> None:
-    tx.execute(
-        update(incoming)
-        .where(incoming.c.id == row_id)
-        .values(file_error=reason, file_due_at=again, file_attempts=incoming.c.file_attempts + 1)
-    )
+def filing_failed(tx: Connection, row_id: int, reason: str, *, again: datetime, path: str | None = None) -> None:
+    """``path``: where it was written all the same, if only for the time being."""
+    values: dict[str, Any] = {
+        "file_error": reason,
+        "file_due_at": again,
+        "file_attempts": incoming.c.file_attempts + 1,
+    }
+    if path is not None:
+        values["path"] = path
+    tx.execute(update(incoming).where(incoming.c.id == row_id).values(**values))
 
 
 def file_all_again(tx: Connection, *, at: datetime) -> int:

@@ -447,6 +447,15 @@ incoming_keys = Table(
     Index("ix_incoming_keys_value", "kind", "value"),
 )
 
+# Accounts on a seller's invoices that nobody has rejected, with the earliest of those: a new one is worth a warning.
+seller_accounts = Table(
+    "seller_accounts",
+    metadata,
+    Column("seller_nip", String(16), primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("first_at", UtcTime, nullable=False),
+)
+
 # The append-only story of a stored invoice.
 incoming_events = Table(
     "incoming_events",

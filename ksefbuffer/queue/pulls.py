@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ksefbuffer.queue.db import insert_or
 from ksefbuffer.queue.models import cursors, exports, rulebooks
@@ -75,6 +75,11 @@ def postpone(
     values: dict[str, Any] = {"due_at": due_at, "problem": problem}
     values["failures"] = cursors.c.failures + 1 if failed else 0
     tx.execute(update(cursors).where(cursors.c.subject == subject).values(**values))
+
+
+def hold(tx: Connection, subject: str, *, due_at: datetime, problem: str) -> None:
+    """The next pull has to wait for something that is no failure; ``problem`` says for what."""
+    tx.execute(update(cursors).where(cursors.c.subject == subject).values(due_at=due_at, problem=problem))
 
 
 def make_due(tx: Connection, subjects: list[str], *, at: datetime) -> None:
@@ -172,6 +177,12 @@ def unfinished_for(tx: Connection, subject: str, purpose: str) -> Export | None:
     )
     row = tx.execute(query).first()
     return _export(row) if row else None
+
+
+def forget_exports(tx: Connection, before: datetime) -> None:
+    """Exports that ended, begun before."""
+    ended = exports.c.state.in_(["done", "given_up"])
+    tx.execute(delete(exports).where(ended, exports.c.started_at < before))
 
 
 def given_up_since(tx: Connection, subject: str, since: datetime) -> int:

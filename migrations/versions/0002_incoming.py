@@ -184,6 +184,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("incoming", "kind", "value", name=op.f("pk_incoming_keys")),
     )
     op.create_index("ix_incoming_keys_value", "incoming_keys", ["kind", "value"], unique=False)
+    op.create_table(
+        "seller_accounts",
+        sa.Column("seller_nip", sa.String(length=16), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("first_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("seller_nip", "account", name=op.f("pk_seller_accounts")),
+    )
     op.create_index(
         "ix_documents_accepted",
         "documents",

@@ -53,7 +53,8 @@ def made(**changes: Any) -> NewIncoming:
 
 def put(tx: Connection, folder: str = "sklepy/7", **changes: Any) -> incoming.Incoming:
     (row_id,) = incoming.store(tx, [made(**changes)], at=NOW, actor="test").values()
-    incoming.judge(tx, row_id, Judgement(folder, [], [], "", 1, "zasadna", []), at=NOW, actor="test", row=False)
+    judged = {row_id: Judgement(folder, [], [], "", 1, "zasadna", [])}
+    incoming.judge(tx, judged, at=NOW, actor="test", row=False)
     return incoming.get(tx, row_id)
 
 
@@ -163,12 +164,16 @@ def test_the_archive_answers_by_keys(database: Database) -> None:
         assert incoming.delivered(tx, SELLER, ["WZ1"], date(2026, 11, 21)) == []
         assert numbers(incoming.corrections(tx, plain.ksef_number)) == [correction.ksef_number]
         assert numbers(incoming.settlements(tx, [advance.ksef_number])) == [settled.ksef_number]
-        assert numbers(incoming.alike(tx, SELLER, "a" * 64, long_ago)) == [plain.ksef_number]
-        assert numbers(incoming.numbered(tx, "2222222222", [stranger.invoice_number.lower()])) == [stranger.ksef_number]
-        assert incoming.accounts(tx, SELLER, None) == {"12", "34"}
-        assert incoming.accounts(tx, SELLER, NOW) == frozenset()
+        ((pair, alike),) = incoming.alike(tx, [(SELLER, "a" * 64), ("2222222222", "a" * 64)]).items()
+        assert (pair, numbers(alike)) == ((SELLER, "a" * 64), [plain.ksef_number])
+        key = stranger.invoice_number.lower()
+        assert list(incoming.numbered(tx, [("2222222222", key), (SELLER, key)])) == [("2222222222", key)]
+        assert incoming.deliveries_named(tx, ["WZ1", "WZ2"]) == {"WZ1"}
+        assert incoming.accounts(tx, [SELLER]) == {SELLER: {"12": NOW, "34": NOW}}
         incoming.decide(tx, plain, "scam", "", at=NOW, actor="a", row=False)
-        assert incoming.accounts(tx, SELLER, None) == frozenset()
+        assert incoming.accounts(tx, [SELLER]) == {}
+        incoming.decide(tx, plain, "accepted", "", at=NOW, actor="a", row=False)
+        assert incoming.accounts(tx, [SELLER]) == {SELLER: {"12": NOW, "34": NOW}}
         assert incoming.folder_of(tx, [], SELLER, [plain.invoice_number.lower()]) == "sklepy/7"
         assert incoming.folder_of(tx, ["nie ma"], SELLER, ["nie ma"]) is None
 
@@ -177,7 +182,8 @@ def test_a_file_filed_anew_while_it_was_written_stays_due(database: Database) ->
     with database.transaction() as tx:
         one = put(tx, folder="a")
         (due,) = incoming.files_due(tx, NOW, limit=10)
-        incoming.judge(tx, one.id, Judgement("b", [], [], "", 1, "zasadna", []), at=NOW, actor="a", row=False)
+        judged = {one.id: Judgement("b", [], [], "", 1, "zasadna", [])}
+        incoming.judge(tx, judged, at=NOW, actor="a", row=False)
         incoming.filed(tx, {one.id: (due.folder, "a/x.xml")})
         (again,) = incoming.files_due(tx, NOW, limit=10)
         assert (again.folder, again.path) == ("b", "a/x.xml")
@@ -190,7 +196,8 @@ def test_a_row_that_changed_while_it_was_written_stays_due(database: Database) -
     later = NOW + timedelta(seconds=1)
     with database.transaction() as tx:
         (row_id,) = incoming.store(tx, [made()], at=NOW, actor="test").values()
-        incoming.judge(tx, row_id, Judgement("a", [], [], "", 1, "zasadna", []), at=NOW, actor="test", row=True)
+        judged = {row_id: Judgement("a", [], [], "", 1, "zasadna", [])}
+        incoming.judge(tx, judged, at=NOW, actor="test", row=True)
         (due,) = incoming.rows_due(tx, NOW, limit=10)
         incoming.decide(tx, due, "accepted", "ok", at=later, actor="a", row=True)
         incoming.row_written(tx, due)
