@@ -22,7 +22,9 @@ from ksefbuffer import worker
 from ksefbuffer.commands.base import DEFAULT_CONFIG, Group, Settings, make_folders, pass_settings
 from ksefbuffer.commands.check import check_files
 from ksefbuffer.commands.databases import backup, db, restore, table
+from ksefbuffer.commands.incoming import incoming
 from ksefbuffer.commands.queue import queue
+from ksefbuffer.commands.rules import rules
 from ksefbuffer.commands.status import status
 from ksefbuffer.config import load, render_example
 from ksefbuffer.errors import ConfigurationFault
@@ -170,5 +172,5 @@ def _log_to_stderr() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-for _command in (check_files, status, queue, table, db, backup, restore):
+for _command in (check_files, status, queue, incoming, rules, table, db, backup, restore):
     main.add_command(_command)

@@ -25,7 +25,7 @@ from ksefbuffer.sandbox import Sandbox
 from ksefbuffer.worker import Buffer, assemble, login_of, prepare
 from tests.samples import NIP, NOW
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.postgres", "tests.commanding"]
 
 # Longer than the grace of a file that looks unfinished (settle 1 s, grace 5 s).
 LONG_ENOUGH_S = 6.0

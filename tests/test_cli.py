@@ -8,10 +8,9 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import pytest
@@ -24,38 +23,11 @@ from ksefbuffer.queue import documents, facts, pauses
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.documents import Document
 from ksefbuffer.queue.states import Event, State
+from tests.commanding import Run, Said
 from tests.queue.builders import move
 from tests.samples import ISSUE_DATE, NIP, a_nip, invoice
 
 NOW = datetime.now(UTC)
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in ``tmp_path`` as from a shell."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("KSEFBUFFER_"):
-            monkeypatch.delenv(name)
-
-    def invoke(*arguments: str | Path) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main(args=[str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in out + err
-        return Said(int(ended.value.code or 0), out, err)
-
-    return invoke
 
 
 @pytest.fixture

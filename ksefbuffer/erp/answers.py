@@ -11,7 +11,10 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ksefbuffer.queue.incoming import Incoming
 
 STATUS_PL: Mapping[str, str] = {
     "queued": "oczekuje",
@@ -232,3 +235,38 @@ def _pairs(answer: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
         else:
             pairs.append((name, _LINE_ENDS.sub(" ", _SURROGATES.sub("\ufffd", _spelled(value))).strip()))
     return pairs
+
+
+def incoming_object(one: Incoming) -> dict[str, Any]:
+    """A received invoice for programs and pages; times as in ``document_object``, the amount exact, as text."""
+    return {
+        "ksef_number": one.ksef_number,
+        "invoice_number": one.invoice_number,
+        "invoice_type": one.invoice_type,
+        "form": one.form,
+        "issue_date": one.issue_date.isoformat() if one.issue_date else None,
+        "seller_nip": one.seller_nip,
+        "seller_name": one.seller_name,
+        "buyer_nip": one.buyer_nip,
+        "gross": None if one.gross is None else f"{one.gross:.2f}",
+        "currency": one.currency,
+        "roles": sorted(one.roles),
+        "folder": one.folder,
+        "tags": one.tags,
+        "store": one.store or None,
+        "reasons": one.reasons,
+        "verdict": one.verdict,
+        "findings": one.fired,
+        "damage": one.damage,
+        "decision": one.decision,
+        "comment": one.comment,
+        "decided_by": one.decided_by,
+        "decided_at": moment(one.decided_at),
+        "file": one.path,
+        "file_error": one.file_error,
+        "sha256": one.sha256,
+        "size": one.size,
+        "accepted_at": moment(one.acquired_at),
+        "received_at": moment(one.received_at),
+        "updated_at": moment(one.updated_at),
+    }
