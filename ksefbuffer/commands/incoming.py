@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from datetime import date, datetime
+import threading
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ksefbuffer import worker
 from ksefbuffer.commands.base import Settings, actor, as_json_option, pass_settings, progress_bar
 from ksefbuffer.erp import answers
+from ksefbuffer.errors import ConfigurationFault, NotAllowedNow
+from ksefbuffer.queue import facts
 from ksefbuffer.queue import incoming as stored
+from ksefbuffer.queue.db import Database, worker_is_running
 from ksefbuffer.queue.incoming import Wanted
 from ksefbuffer.receiver.bundle import write_bundle
+from ksefbuffer.receiver.pull import WANTED
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _VERDICTS = ("zasadna", "do wyjaśnienia", "niezasadna")
@@ -61,6 +69,137 @@ def _wanted(
     )
 
 
+_SUBJECTS = {"buyer": "nabywca", "third": "podmiot trzeci", "authorized": "podmiot upoważniony", "seller": "sprzedawca"}
+_PHASES = {
+    "waiting": ("czeka", "waiting"),
+    "listing": ("pyta KSeF", "asking KSeF"),
+    "downloading": ("pobiera faktury", "downloading invoices"),
+    "preparing": ("KSeF przygotowuje paczkę", "KSeF makes a package"),
+    "fetching": ("pobiera części paczki", "fetching parts"),
+    "storing": ("zapisuje faktury", "storing invoices"),
+}
+_ASKED_EVERY_S = 0.5
+
+
+@incoming.command("pull")
+@click.option("--subject", "subjects", multiple=True, type=click.Choice(list(_SUBJECTS)), help="Tylko w tej roli.")
+@as_json_option
+@pass_settings
+def incoming_pull(settings: Settings, subjects: Sequence[str], as_json: bool) -> None:
+    """Pobiera teraz, od miejsca ostatniego pobrania; pokazuje postęp."""
+    config, asked_at = settings.config, settings.now()
+    if not config.incoming.enabled:
+        raise ConfigurationFault("Pobieranie jest wyłączone.", action="Ustaw [incoming] enabled = true.")
+    unknown = sorted(set(subjects) - set(config.incoming.subjects))
+    if unknown:
+        raise ConfigurationFault(
+            f"Tej roli nie ma w ustawieniach: {', '.join(unknown)}.", action="Dodaj ją do [incoming] subjects."
+        )
+    wanted = list(subjects or config.incoming.subjects)
+    database = settings.database()
+    with database.reading() as tx:
+        before = stored.count(tx)
+    with database.transaction() as tx:
+        facts.put(tx, WANTED, {"at": asked_at.isoformat(), "subjects": wanted}, at=asked_at)
+    show = _Shown(settings, quiet=as_json)
+    if worker_is_running(database):
+        states = _watch(settings, database, wanted, asked_at, show)
+    else:
+        states = _pull_here(settings, database, wanted, show)
+    with database.reading() as tx:
+        new = stored.count(tx) - before
+    problems = [f"{_SUBJECTS[state['subject']]}: {state['problem']}" for state in states if state["problem"]]
+    if as_json:
+        click.echo(json.dumps({"new": new, "subjects": states}, ensure_ascii=False, indent=2))
+    else:
+        click.echo(settings.say(f"Nowych faktur: {new}.", f"New invoices: {new}."))
+        for problem in problems:
+            click.echo(f"! {problem}")
+    sys.exit(3 if problems else 0)
+
+
+def _states(database: Database, wanted: Sequence[str]) -> list[dict[str, Any]]:
+    with database.reading() as tx:
+        told = facts.get(tx, "pull")
+    return [state for state in (told[0]["subjects"] if told else []) if state["subject"] in wanted]
+
+
+def _is_through(state: dict[str, Any], asked_at: datetime, now: datetime) -> bool:
+    """Whether nothing more comes of the asking: caught up since (or a moment before), or held up for a while."""
+    caught_up = state["caught_up_at"] and datetime.fromisoformat(state["caught_up_at"]) >= asked_at - timedelta(
+        minutes=1
+    )
+    held_up = state["problem"] and datetime.fromisoformat(state["next_at"]) > now + timedelta(seconds=5)
+    return state["phase"] == "waiting" and bool(caught_up or held_up)
+
+
+def _watch(
+    settings: Settings, database: Database, wanted: Sequence[str], asked_at: datetime, show: _Shown
+) -> list[dict[str, Any]]:
+    """The running buffer pulls; this only looks on."""
+    while True:
+        states = _states(database, wanted)
+        show(states)
+        with database.reading() as tx:
+            heard = facts.get(tx, WANTED) is None
+        if heard and len(states) == len(wanted) and all(_is_through(one, asked_at, settings.now()) for one in states):
+            return states
+        if not worker_is_running(database):
+            raise NotAllowedNow("Bufor zakończył pracę w trakcie pobierania.", action="Powtórz polecenie.")
+        threading.Event().wait(_ASKED_EVERY_S)
+
+
+def _pull_here(settings: Settings, database: Database, wanted: Sequence[str], show: _Shown) -> list[dict[str, Any]]:
+    """No buffer runs, so this process is one for as long as it takes."""
+    with database.sole_worker():
+        buffer = worker.assemble(settings.config, database=database, environ=os.environ)
+        try:
+            asked_at = settings.now()
+            buffer.dispatch.figures.recall(asked_at)
+            worker.prepare_receiving(buffer)
+            receiving = buffer.receiving
+            while True:
+                more = receiving.pull.step()
+                states = _states(database, wanted)
+                show(states)
+                if more:
+                    continue
+                now = settings.now()
+                if len(states) == len(wanted) and all(_is_through(one, asked_at, now) for one in states):
+                    break
+                due = receiving.pull.next_due or now
+                threading.Event().wait(min(max((due - now).total_seconds(), 0.05), _ASKED_EVERY_S))
+            while receiving.filing.step(settings.now()) or (
+                receiving.hand_over is not None and receiving.hand_over.step(settings.now())
+            ):
+                pass
+            return states
+        finally:
+            buffer.close()
+
+
+class _Shown:
+    """Progress in one line of a terminal's stderr; silent elsewhere."""
+
+    def __init__(self, settings: Settings, *, quiet: bool) -> None:
+        self._settings = settings
+        self._quiet = quiet or not sys.stderr.isatty()
+        self._last = ""
+
+    def __call__(self, states: Sequence[dict[str, Any]]) -> None:
+        if self._quiet:
+            return
+        busy = [state for state in states if state["phase"] != "waiting"]
+        line = ", ".join(
+            f"{_SUBJECTS[state['subject']]}: {self._settings.say(*_PHASES[state['phase']])}"
+            + (f" {state['done']}/{state['total']}" if state["total"] else "")
+            for state in busy
+        )
+        if line != self._last:
+            self._last = line
+            click.echo(f"\r\033[K{line}", err=True, nl=False)
+
+
 @incoming.command("list")
 @_selection
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
@@ -76,7 +215,7 @@ def incoming_list(settings: Settings, /, limit: int, as_json: bool, **selection:
     for one in found:
         amount = f"{one.gross:.2f} {one.currency}" if one.gross is not None else "-"
         click.echo(
-            f"{one.ksef_number}  {one.issue_date or '-':<10}  {one.seller_nip:<10}  {one.invoice_number:<24}  "
+            f"{one.ksef_number}  {one.issue_date!s:<10}  {one.seller_nip:<10}  {one.invoice_number:<24}  "
             f"{amount:>16}  {one.verdict:<14}  {one.folder}"
         )
     if not found:

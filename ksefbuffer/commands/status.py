@@ -77,6 +77,8 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
     table = seen.table[0] if seen.table and config.table.enabled else None
     if table and not table["ok"]:
         problems.append(table["message"])
+    pulled = _pulled(config, seen)
+    problems += pulled["problems"]
     return {
         "nip": config.nip,
         "environment": config.environment,
@@ -102,7 +104,52 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
         "inbox": {"path": str(config.inbox.path), "passed_over": passed_over},
         "table": table,
         "deadlines": [],
-        "last_pull": None,
+        "last_pull": pulled["last_pull"],
+        "incoming": pulled,
+    }
+
+
+def _moment(iso: str) -> str | None:
+    return answers.moment(datetime.fromisoformat(iso))
+
+
+def _pulled(config: Config, seen: overview.Overview) -> dict[str, Any]:
+    """How the pulling of received invoices stands; ``last_pull`` is when the role that is furthest behind was last up
+    to date."""
+    if not config.incoming.enabled:
+        return {
+            "enabled": False,
+            "last_pull": None,
+            "foreign_sales": 0,
+            "subjects": [],
+            "files_due": 0,
+            "recount": {},
+            "problems": [],
+        }
+    subjects = seen.pull[0]["subjects"] if seen.pull else []
+    caught_up = [state["caught_up_at"] for state in subjects]
+    problems = [f"Pobieranie faktur ({state['subject']}): {state['problem']}" for state in subjects if state["problem"]]
+    debts = seen.incoming_trouble[0].get("invoices", []) if seen.incoming_trouble else []
+    if debts:
+        first = debts[0]
+        problems.append(
+            f"Faktur, których nie udało się poprawnie pobrać: {len(debts)}, np. {first['ksef_number']} "
+            f"({first['reason']}). Bufor próbuje codziennie."
+        )
+    recount = seen.recount[0] if seen.recount else {}
+    if seen.file_error:
+        problems.append(f"Plików faktur przychodzących do zapisania: {seen.files_due} ({seen.file_error}).")
+    handing = seen.hand_over[0]["message"] if seen.hand_over and config.table.enabled else ""
+    if handing:
+        problems.append(f"Przekazywanie faktur przychodzących do ERP: {handing}")
+    return {
+        "enabled": True,
+        "last_pull": _moment(min(caught_up)) if caught_up and all(caught_up) else None,
+        "foreign_sales": sum(int(told.get("foreign_count") or 0) for told in recount.values()),
+        "subjects": subjects,
+        "files_due": seen.files_due,
+        "recount": recount,
+        "problems": problems,
     }
 
 
@@ -178,6 +225,14 @@ def _print_status(settings: Settings, facts: dict[str, Any]) -> None:
         if usage["hour"] and usage["per_hour"] > 0:
             used = f"{group}: {usage['hour']}/{usage['per_hour']}"
             rows.append((say("Limit na godzinę", "Hourly limit"), used))
+    if facts["incoming"]["enabled"]:
+        rows.append((say("Ostatnie pobranie", "Last pull"), facts["last_pull"] or say("jeszcze nie", "not yet")))
+        for state in facts["incoming"]["subjects"]:
+            if state["estimate"]:
+                until = say("koniec nadrabiania około", "caught up about")
+                rows.append((say("Pobieranie", "Pulling"), f"{state['subject']}: {until} {_moment(state['estimate'])}"))
+        if facts["incoming"]["foreign_sales"]:
+            rows.append((say("Wystawione poza buforem", "Issued elsewhere"), str(facts["incoming"]["foreign_sales"])))
     rows.append((say("UPO do pobrania", "UPOs to fetch"), str(facts["upo_waiting"])))
     rows.append((say("Odpowiedzi do doręczenia", "Answers to deliver"), str(facts["answers"]["due"])))
     stays = say("W inboxie zostaje", "Stays in the inbox")

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from ksefbuffer.queue import facts
-from ksefbuffer.queue.models import deliveries, documents, pauses, sessions
+from ksefbuffer.queue.models import deliveries, documents, incoming, pauses, sessions
 from ksefbuffer.queue.pauses import Pause
 from ksefbuffer.queue.states import State
 
@@ -36,6 +36,12 @@ class Overview:
     passed_over: tuple[Any, datetime] | None
     table: tuple[Any, datetime] | None
     limits: tuple[Any, datetime] | None
+    pull: tuple[Any, datetime] | None
+    incoming_trouble: tuple[Any, datetime] | None
+    recount: tuple[Any, datetime] | None
+    hand_over: tuple[Any, datetime] | None
+    files_due: int
+    file_error: str | None
 
 
 def overview(tx: Connection, now: datetime) -> Overview:
@@ -68,4 +74,17 @@ def overview(tx: Connection, now: datetime) -> Overview:
         passed_over=facts.get(tx, "passed_over"),
         table=facts.get(tx, "table"),
         limits=facts.get(tx, "limits"),
+        pull=facts.get(tx, "pull"),
+        incoming_trouble=facts.get(tx, "incoming_trouble"),
+        recount=facts.get(tx, "recount"),
+        hand_over=facts.get(tx, "hand_over"),
+        files_due=tx.execute(
+            select(func.count()).select_from(incoming).where(incoming.c.file_due_at.is_not(None))
+        ).scalar_one(),
+        file_error=tx.execute(
+            select(incoming.c.file_error)
+            .where(incoming.c.file_due_at.is_not(None), incoming.c.file_attempts > 0)
+            .order_by(incoming.c.file_due_at, incoming.c.id)
+            .limit(1)
+        ).scalar(),
     )
