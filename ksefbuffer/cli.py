@@ -2,7 +2,7 @@
 
 Exit codes: 0 fine; 1 the answer is "no"; 2 wrong usage or configuration; 3 a service cannot be reached; 4 authorisation
 refused. People read Polish (English with ``--lang en``); programs read ``--json``. Most commands are in ``commands``;
-here are those that start something.
+here are those that start something. What only one command needs is imported by it: a till asks for a status often.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from pathlib import Path
 
 import click
 
-from ksefbuffer import demo as demonstration
-from ksefbuffer import sandbox as local_ksef
-from ksefbuffer import worker
 from ksefbuffer.commands.base import DEFAULT_CONFIG, Group, Settings, make_folders, pass_settings
 from ksefbuffer.commands.check import check_files
 from ksefbuffer.commands.databases import backup, db, restore, table
@@ -90,6 +87,8 @@ def init(settings: Settings, nip: str | None, environment: str | None) -> None:
         schema.bind(tx, config.nip, config.environment, at=_now())
     make_folders(config.inbox.path, config.inbox.outbox, config.inbox.processed, config.inbox.rejected)
     if config.environment == "sandbox":
+        from ksefbuffer import worker
+
         worker.login_of(config, now=_now())
     click.echo(
         settings.say(
@@ -111,6 +110,8 @@ def init(settings: Settings, nip: str | None, environment: str | None) -> None:
 @pass_settings
 def run(settings: Settings, no_web: bool) -> None:
     """Pracuje na pierwszym planie (to uruchamia systemd)."""
+    from ksefbuffer import worker
+
     _log_to_stderr()
     worker.run(settings.config, environ=os.environ)
 
@@ -140,6 +141,8 @@ def run(settings: Settings, no_web: bool) -> None:
 )
 def sandbox(host: str, port: int, state: Path | None, latency: float, limits: str, time_scale: float) -> None:
     """Lokalny, surowy symulator KSeF; gotowość zgłasza jednym wierszem JSON."""
+    from ksefbuffer import sandbox as local_ksef
+
     _log_to_stderr()
     try:
         local_ksef.main(host, port, state, latency, limits, time_scale)
@@ -161,6 +164,8 @@ def sandbox(host: str, port: int, state: Path | None, latency: float, limits: st
 @click.option("--once", is_flag=True, help="Zakończ, gdy przykładowe faktury dostaną odpowiedzi.")
 def demo(folder: Path | None, port: int, no_browser: bool, once: bool) -> None:
     """Lokalny KSeF + bufor + przykładowe faktury; Ctrl-C kończy wszystko."""
+    from ksefbuffer import demo as demonstration
+
     sys.exit(demonstration.run(folder, port=port, once=once, environ=os.environ))
 
 

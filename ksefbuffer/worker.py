@@ -21,9 +21,10 @@ from ksefbuffer.config import Config
 from ksefbuffer.erp import answers
 from ksefbuffer.erp.delivery import Connector, Deliver
 from ksefbuffer.erp.folder import FolderConnector, Folders
+from ksefbuffer.erp.handover import HandOver
 from ksefbuffer.erp.retake import Retake
 from ksefbuffer.erp.rows import RowConnector
-from ksefbuffer.erp.table import TableConnector
+from ksefbuffer.erp.table import IncomingTable, TableConnector
 from ksefbuffer.errors import BufferFault, ConfigurationFault, CredentialFault
 from ksefbuffer.identity.material import load_credential
 from ksefbuffer.identity.selfsigned import make_selfsigned
@@ -31,8 +32,15 @@ from ksefbuffer.invoice.precheck import CheckContext
 from ksefbuffer.ksef.auth import CertificateLogin, Login, TokenLogin
 from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.ksef.limits import Limiter
-from ksefbuffer.queue import deliveries, facts, schema
+from ksefbuffer.queue import deliveries, facts, incoming, schema
 from ksefbuffer.queue.db import Database, StorageFault
+from ksefbuffer.receiver.exporting import Exports
+from ksefbuffer.receiver.filing import Filing
+from ksefbuffer.receiver.progress import Progress
+from ksefbuffer.receiver.pull import Pull
+from ksefbuffer.receiver.rescan import Rescan
+from ksefbuffer.receiver.shapes import Catalogue
+from ksefbuffer.receiver.stock import Rules, Stock
 from ksefbuffer.sdnotify import notify
 from ksefbuffer.sender.dispatch import Dispatch
 from ksefbuffer.sender.figures import Figures
@@ -56,10 +64,31 @@ _WATCHDOG_EVERY_S = 10
 _LIMITS_TOLD_EVERY_S = 15
 _LEAD_CHECKED_EVERY_S = 5
 _STOP_WITHIN_S = 45.0
+_HANDED_OVER = "handed_over"
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass
+class Receiving:
+    """The parts that bring invoices in. Pull and rescan share the exports, so one thread calls both."""
+
+    stock: Stock
+    pull: Pull
+    rescan: Rescan
+    filing: Filing
+    hand_over: HandOver | None
+
+    @property
+    def next_due(self) -> datetime | None:
+        dues = [due for due in (self.pull.next_due, self.rescan.next_due) if due is not None]
+        return min(dues, default=None)
+
+    def step(self) -> bool:
+        """One unit of pulling; a rescan when there is nothing to pull."""
+        return self.pull.step() or self.rescan.step()
 
 
 @dataclass
@@ -78,11 +107,14 @@ class Buffer:
     strays: Strays
     restored: Restored
     deliver: Deliver
+    receiving: Receiving
     clock: Clock
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
         self.ksef.close()
+        if self.receiving.hand_over is not None:
+            self.receiving.hand_over.table.close()
         if self.rows is not None:
             self.rows.table.close()
         self.database.close()
@@ -195,7 +227,7 @@ def assemble(
         dispatch=Dispatch(database, ksef, clock, idle, pace, figures, batches.leaves_singles_alone),
         reconcile=Reconcile(database, ksef, clock, pace, context=branch),
         batches=batches,
-        settle_batches=Reconcile(database, ksef, clock, pace, context=branch, kind="batch"),
+        settle_batches=Reconcile(database, ksef, clock, pace, context=branch, kind="batch", limiter=limiter),
         strays=Strays(database, ksef, clock),
         restored=Restored(
             database,
@@ -204,8 +236,37 @@ def assemble(
             [Retake(database, paths.processed, context).step, *([rows.take_again] if rows is not None else [])],
         ),
         deliver=Deliver(database, connectors, config.ksef.qr_url),
+        receiving=_receiving(config, database, ksef, limiter, clock),
         clock=clock,
         environ=environ or {},
+    )
+
+
+def _receiving(config: Config, database: Database, ksef: Ksef, limiter: Limiter, clock: Clock) -> Receiving:
+    wants = config.incoming
+    stock = Stock(database, Rules(config.nip, config.environment), wants.since, rows=config.table.enabled)
+    progress = Progress(wants.subjects)
+    exports = Exports(database, ksef, clock, stock, config.data_dir / "exports", progress)
+    interval = timedelta(minutes=wants.interval_minutes)
+    hand_over = None
+    if config.table.enabled:
+        table = IncomingTable(config.table.url, config.table.incoming, buffer_name=f"ksefbuffer {config.nip}")
+        hand_over = HandOver(database, table)
+
+    # Its own, as it is asked in another thread than the stock's.
+    in_force = Rules(config.nip, config.environment)
+
+    def catalogue_of(folder: str) -> Catalogue | None:
+        with database.reading() as tx:
+            in_force.refresh(tx)
+        return in_force.rulebook.catalogue_of(folder)
+
+    return Receiving(
+        stock,
+        Pull(database, ksef, limiter, clock, stock, exports, progress, wants.subjects, wants.since, interval),
+        Rescan(database, ksef, limiter, clock, stock, exports, wants.subjects),
+        Filing(database, config.paths.incoming, catalogue_of),
+        hand_over,
     )
 
 
@@ -220,6 +281,23 @@ def prepare(buffer: Buffer) -> None:
     buffer.dispatch.figures.recall(buffer.clock())
     buffer.dispatch.recover()
     buffer.batches.recover()
+    if buffer.config.incoming.enabled:
+        prepare_receiving(buffer)
+
+
+def prepare_receiving(buffer: Buffer) -> None:
+    """What pulling and filing need before their first step. Raises BufferFault when the folder cannot be used."""
+    now = buffer.clock()
+    buffer.receiving.filing.prepare(now)
+    buffer.receiving.pull.recover()
+    with buffer.database.transaction() as tx:
+        handed_over = facts.get(tx, _HANDED_OVER) is not None
+        if buffer.receiving.hand_over is None:
+            facts.forget(tx, _HANDED_OVER)
+        elif not handed_over:
+            # Switched on after invoices had come: the ERP gets those too.
+            incoming.write_rows_for_all(tx, at=now)
+            facts.put(tx, _HANDED_OVER, True, at=now)
 
 
 class Duty:
@@ -311,11 +389,13 @@ class Worker:
         settle.wakes = (answers, batch, dispatch)
         restored.wakes = (answers,)
         self.duties = [intake, dispatch, batch, reconcile, settle, strays, restored, answers]
+        self.duties += self._receiving_duties()
         self._intake = intake
         # Not known at the start: an earlier life may have told of files that are gone.
         self._told: dict[str, str] | None = None
         self._table_state: dict[str, object] = {}
         self._limits_told: dict[str, object] = {}
+        self._hand_over_trouble: str | None = None
         if buffer.rows is not None:
             table = Duty("table", self._take_rows, next_due=lambda: None, clock=clock)
             table.wakes = (dispatch, batch, answers)
@@ -323,6 +403,22 @@ class Worker:
             self._table: Duty | None = table
         else:
             self._table = None
+
+    def _receiving_duties(self) -> list[Duty]:
+        buffer, clock = self._buffer, self._buffer.clock
+        if not buffer.config.incoming.enabled:
+            return []
+        receiving = buffer.receiving
+        filing = Duty("filing", lambda: receiving.filing.step(clock()), next_due=receiving.filing.next_due, clock=clock)
+        pull = Duty("pull", receiving.step, next_due=lambda: receiving.next_due, clock=clock)
+        pull.wakes = (filing,)
+        duties = [pull, filing]
+        hand_over = receiving.hand_over
+        if hand_over is not None:
+            rows = Duty("hand-over", lambda: self._hand_over(hand_over), next_due=hand_over.next_due, clock=clock)
+            pull.wakes = (filing, rows)
+            duties.append(rows)
+        return duties
 
     def run(self) -> None:
         """Works until ``stop`` is set or the process is told to end. Call ``prepare`` first."""
@@ -377,6 +473,15 @@ class Worker:
             self._note_table({"ok": False, "message": str(fault)}, now)
             raise
         self._note_table({"ok": True, "message": ""}, now)
+        return more
+
+    def _hand_over(self, hand_over: HandOver) -> bool:
+        now = self._buffer.clock()
+        more = hand_over.step(now)
+        if hand_over.trouble != self._hand_over_trouble:
+            self._hand_over_trouble = hand_over.trouble
+            with self._buffer.database.transaction() as tx:
+                facts.put(tx, "hand_over", {"message": hand_over.trouble}, at=now)
         return more
 
     def _note_table(self, state: dict[str, object], now: datetime) -> None:

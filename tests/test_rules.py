@@ -46,7 +46,10 @@ PURE = (
     "ksef/statuses.py",
     "queue/states.py",
     "receiver/checks/",
+    "receiver/instants.py",
+    "receiver/recount.py",
     "receiver/rules.py",
+    "receiver/schedule.py",
     "receiver/verdict.py",
     "sender/plan.py",
 )

@@ -13,16 +13,13 @@ from typing import Any
 
 import click
 
-from ksefbuffer import worker
 from ksefbuffer.commands.base import Settings, actor, as_json_option, pass_settings, progress_bar
 from ksefbuffer.erp import answers
 from ksefbuffer.errors import ConfigurationFault, NotAllowedNow
-from ksefbuffer.queue import facts
+from ksefbuffer.queue import facts, pauses
 from ksefbuffer.queue import incoming as stored
 from ksefbuffer.queue.db import Database, worker_is_running
 from ksefbuffer.queue.incoming import Wanted
-from ksefbuffer.receiver.bundle import write_bundle
-from ksefbuffer.receiver.pull import WANTED
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _VERDICTS = ("zasadna", "do wyjaśnienia", "niezasadna")
@@ -78,6 +75,7 @@ _PHASES = {
     "fetching": ("pobiera części paczki", "fetching parts"),
     "storing": ("zapisuje faktury", "storing invoices"),
 }
+_WANTED = "pull_wanted"
 _ASKED_EVERY_S = 0.5
 
 
@@ -100,7 +98,7 @@ def incoming_pull(settings: Settings, subjects: Sequence[str], as_json: bool) ->
     with database.reading() as tx:
         before = stored.count(tx)
     with database.transaction() as tx:
-        facts.put(tx, WANTED, {"at": asked_at.isoformat(), "subjects": wanted}, at=asked_at)
+        facts.put(tx, _WANTED, {"at": asked_at.isoformat(), "subjects": wanted}, at=asked_at)
     show = _Shown(settings, quiet=as_json)
     if worker_is_running(database):
         states = _watch(settings, database, wanted, asked_at, show)
@@ -109,8 +107,10 @@ def incoming_pull(settings: Settings, subjects: Sequence[str], as_json: bool) ->
     with database.reading() as tx:
         new = stored.count(tx) - before
     problems = [f"{_SUBJECTS[state['subject']]}: {state['problem']}" for state in states if state["problem"]]
+    held_up = _held_up(database, settings.now())
+    problems += [held_up] if held_up else []
     if as_json:
-        click.echo(json.dumps({"new": new, "subjects": states}, ensure_ascii=False, indent=2))
+        click.echo(json.dumps({"new": new, "subjects": states, "problems": problems}, ensure_ascii=False, indent=2))
     else:
         click.echo(settings.say(f"Nowych faktur: {new}.", f"New invoices: {new}."))
         for problem in problems:
@@ -122,6 +122,13 @@ def _states(database: Database, wanted: Sequence[str]) -> list[dict[str, Any]]:
     with database.reading() as tx:
         told = facts.get(tx, "pull")
     return [state for state in (told[0]["subjects"] if told else []) if state["subject"] in wanted]
+
+
+def _held_up(database: Database, now: datetime) -> str | None:
+    """Why nothing is pulled just now, when it is KSeF as a whole that cannot be asked."""
+    with database.reading() as tx:
+        pause = pauses.known(tx, pauses.INCOMING)
+    return f"{pause.message} {pause.action}".strip() if pause is not None and pause.until > now else None
 
 
 def _is_through(state: dict[str, Any], asked_at: datetime, now: datetime) -> bool:
@@ -141,8 +148,10 @@ def _watch(
         states = _states(database, wanted)
         show(states)
         with database.reading() as tx:
-            heard = facts.get(tx, WANTED) is None
-        if heard and len(states) == len(wanted) and all(_is_through(one, asked_at, settings.now()) for one in states):
+            heard = facts.get(tx, _WANTED) is None
+        now = settings.now()
+        through = len(states) == len(wanted) and all(_is_through(one, asked_at, now) for one in states)
+        if heard and (through or _held_up(database, now)):
             return states
         if not worker_is_running(database):
             raise NotAllowedNow("Bufor zakończył pracę w trakcie pobierania.", action="Powtórz polecenie.")
@@ -151,6 +160,8 @@ def _watch(
 
 def _pull_here(settings: Settings, database: Database, wanted: Sequence[str], show: _Shown) -> list[dict[str, Any]]:
     """No buffer runs, so this process is one for as long as it takes."""
+    from ksefbuffer import worker
+
     with database.sole_worker():
         buffer = worker.assemble(settings.config, database=database, environ=os.environ)
         try:
@@ -165,7 +176,8 @@ def _pull_here(settings: Settings, database: Database, wanted: Sequence[str], sh
                 if more:
                     continue
                 now = settings.now()
-                if len(states) == len(wanted) and all(_is_through(one, asked_at, now) for one in states):
+                through = len(states) == len(wanted) and all(_is_through(one, asked_at, now) for one in states)
+                if through or _held_up(database, now):
                     break
                 due = receiving.pull.next_due or now
                 threading.Event().wait(min(max((due - now).total_seconds(), 0.05), _ASKED_EVERY_S))
@@ -273,6 +285,8 @@ def incoming_decide(settings: Settings, ksef_number: str, decision: str, comment
 @pass_settings
 def incoming_export(settings: Settings, /, path: Path, **selection: Any) -> None:
     """Zapisuje wybrane faktury w pliku ZIP ze spisem CSV i numerami KSeF."""
+    from ksefbuffer.receiver.bundle import write_bundle
+
     with progress_bar(settings.say("Pakowanie", "Packing")) as grows:
         count = write_bundle(settings.database(), _wanted(**selection), path, progress=grows)
     click.echo(settings.say(f"Zapisano {path}: {count} faktur.", f"Wrote {path}: {count} invoices."))

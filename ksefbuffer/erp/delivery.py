@@ -74,7 +74,9 @@ class Deliver:
             return True
         with self.database.transaction() as tx:
             deliveries.told(tx, due)
-        if document.state is State.PROCESSING:
+            next_due = deliveries.next_due(tx)
+        if document.state is State.PROCESSING and (next_due is None or next_due > now):
+            # While KSeF works on a till's invoice there is time for its picture; behind a batch there is none.
             link = verification_url(document, self.qr_url)
             if link is not None:
                 qr.prepare(link)

@@ -138,7 +138,7 @@ class FolderConnector:
     def _entries(self) -> Iterable[os.DirEntry[str]]:
         try:
             with os.scandir(self._folders.inbox) as entries:
-                found = [entry for entry in entries if is_invoice_name(entry.name)]
+                everything = list(entries)
         except FileNotFoundError as error:
             raise BufferFault(
                 f"Nie ma folderu {self._folders.inbox}.", action="Utwórz go albo popraw [inbox] path."
@@ -148,7 +148,10 @@ class FolderConnector:
                 f"Folderu {self._folders.inbox} nie można odczytać: {error.strerror}.",
                 action="Sprawdź prawa i udział sieciowy.",
             ) from error
-        return sorted(found, key=lambda entry: entry.name)
+        names = {entry.name for entry in everything}
+        found = [entry for entry in everything if is_invoice_name(entry.name)]
+        # Only what came with options can be urgent: it must not wait behind a full inbox.
+        return sorted(found, key=lambda entry: (f"{stem_of(entry.name)}.json" not in names, entry.name))
 
     def _look_at(self, entry: os.DirEntry[str], now: datetime) -> _Ready | None:
         """The file, if it is ready. None while it waits. Raises PassedOver for what is not ours to take."""

@@ -1,18 +1,18 @@
 """Invoices in a table of the ERP's own database. Source: CONTRACT §5; drivers and their traps: DEPS §2i.
 
 Taking is ours first, then theirs: ``claim`` only reads; when a row's invoice is durably ours, ``mark`` says so in the
-row. A crash in between shows the row again, and the same bytes are known by their hash. Giving is ``write_back``:
-repeating it changes nothing more.
+row. A crash in between shows the row again, and the same bytes are known by their hash. Giving is ``write_back``, and
+``put`` for invoices received: repeating either changes nothing more.
 
 Faults: ``TableAway`` (the ERP's database cannot be used now; nothing was changed or it may be repeated), ``TableUnfit``
-(the table or a column is missing, the URL or its driver is wrong; a person must act). Neither quotes the URL's
-password, SQL or a row's contents.
+(the table or a column is missing, the URL or its driver is wrong; a person must act), ``RowRefused`` (this row alone is
+not taken). None quotes the URL's password, SQL or a row's contents.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -36,6 +36,8 @@ from sqlalchemy import (
     cast,
     create_engine,
     event,
+    func,
+    insert,
     inspect,
     literal,
     make_url,
@@ -48,9 +50,11 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
+    IntegrityError,
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
+    ProgrammingError,
     SAWarning,
     SQLAlchemyError,
 )
@@ -73,6 +77,23 @@ WRITTEN_BACK = (
 )
 REQUIRED = ("id", "invoice_xml", *WRITTEN_BACK)
 OPTIONS = ("priority", "offline", "corrects_sha256", "reference")
+HANDED_OVER = (
+    "ksef_number",
+    "seller_nip",
+    "seller_name",
+    "invoice_number",
+    "issue_date",
+    "gross",
+    "currency",
+    "folder",
+    "tags",
+    "verdict",
+    "invoice_xml",
+    "received_at",
+)
+# Written where the ERP's table has them.
+ALSO_HANDED_OVER = ("decision", "decision_comment", "decided_at", "roles", "invoice_type", "buyer_nip")
+PICKED_UP = "picked_up"
 
 CONNECT_S = 5
 LOCK_S = 5
@@ -89,6 +110,15 @@ class TableUnfit(ConfigurationFault):
     """The ERP's table or the way to it is not as CONTRACT §5 wants it; a person must act."""
 
 
+class RowRefused(BufferFault):
+    """The ERP's database does not take this row. ``is_sure`` says that it is the row's own fault, as far as the
+    database tells; else it may be that all of them fail."""
+
+    def __init__(self, message: str, *, action: str, is_sure: bool = True) -> None:
+        super().__init__(message, action=action)
+        self.is_sure = is_sure
+
+
 @dataclass(frozen=True)
 class TableInvoice:
     """A row to be taken. ``row_id``: the row's id as text; ``content``: the bytes (text is encoded as UTF-8);
@@ -102,15 +132,13 @@ class TableInvoice:
         return f"TableInvoice(row_id={self.row_id!r}, size={len(self.content)})"
 
 
-class TableConnector:
-    """One outgoing table. Safe for several threads; nothing is opened before the first call.
+class _ErpTable:
+    """One table of the ERP's database. Safe for several threads; nothing is opened before the first call."""
 
-    url: SQLAlchemy's; outgoing: the table's name, a schema in front allowed; buffer_name: what the database's own
-    administration shows as this client's name.
-    """
-
-    def __init__(self, url: str, outgoing: str, *, buffer_name: str) -> None:
-        self.outgoing = outgoing
+    def __init__(self, url: str, name: str, *, required: Sequence[str], setting: str, buffer_name: str) -> None:
+        self._name = name
+        self._required = required
+        self._setting = setting
         self._columns: dict[str, Column[Any]] | None = None
         try:
             self._url = make_url(url)
@@ -130,6 +158,88 @@ class TableConnector:
         """Connect and compare the table with CONTRACT §5. Raises TableAway or TableUnfit."""
         with self._told(), self._engine.connect() as connection:
             self._columns = self._reflected(connection)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def _known(self, connection: Connection) -> dict[str, Column[Any]]:
+        if self._columns is None:
+            self._columns = self._reflected(connection)
+        return self._columns
+
+    def _reflected(self, connection: Connection) -> dict[str, Column[Any]]:
+        """The table's columns by lower-case name."""
+        inspector = inspect(connection)
+        schema, _, bare = self._name.rpartition(".")
+        # A dot may also be a part of the name itself.
+        places = [(None, self._name), *([(schema, bare)] if schema else [])]
+        for place, name in places:
+            if inspector.has_table(name, schema=place):
+                break
+        else:
+            near = get_close_matches(bare.lower(), inspector.get_table_names(schema=schema or None), n=1)
+            raise TableUnfit(
+                f"W bazie ERP nie ma tabeli {self._name}" + (f" (jest {near[0]})." if near else "."),
+                action=f"Utwórz ją poleceniami z `ksefbuffer table ddl` albo popraw {self._setting}.",
+            )
+        with warnings.catch_warnings():
+            # A column of a type unknown to SQLAlchemy is fine: it is passed through as the driver gives it.
+            warnings.simplefilter("ignore", SAWarning)
+            table = SqlTable(name, MetaData(), schema=place, autoload_with=connection, resolve_fks=False)
+        columns = {column.name.lower(): column for column in table.columns}
+        missing = [name for name in self._required if name not in columns]
+        if missing:
+            raise TableUnfit(
+                f"W tabeli {self._name} brakuje kolumn: {', '.join(missing)}.",
+                action="Dodaj je; ich typy podaje `ksefbuffer table ddl`.",
+            )
+        return columns
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn the driver's faults into ours, without a word of SQL, data or password."""
+        file = self._url.database if self._engine.dialect.name == "sqlite" else None
+        # SQLite would make an empty database of a mistyped path.
+        if file and file != ":memory:" and not Path(file).exists():
+            raise TableAway(f"Nie ma pliku bazy ERP {file}.", action="Sprawdź table.url i czy dysk jest dostępny.")
+        try:
+            yield
+        except (OperationalError, InterfaceError) as fault:
+            self._columns = None
+            raise TableAway(
+                f"Baza ERP jest niedostępna: {self._reason(fault)}.",
+                action="Bufor spróbuje ponownie sam; sprawdź bazę i table.url.",
+            ) from None
+        except DBAPIError as fault:
+            # The columns may have been changed since they were read.
+            self._columns = None
+            raise TableUnfit(
+                f"Baza ERP odrzuciła operację na tabeli {self._name} ({type(fault.orig).__name__}).",
+                action="Porównaj kolumny i uprawnienia z `ksefbuffer table ddl`.",
+            ) from None
+        except SQLAlchemyError as fault:
+            self._columns = None
+            raise TableAway(
+                f"Baza ERP jest niedostępna ({type(fault).__name__}).", action="Bufor spróbuje ponownie sam."
+            ) from None
+
+    def _reason(self, fault: DBAPIError) -> str:
+        text = " ".join(str(fault.orig).split("\n", 1)[0].split())[:200].rstrip(".")
+        for secret in (self._url.password, *(self._url.query.get(key) for key in ("password", "passwd", "pwd"))):
+            text = text.replace(str(secret), "***") if secret else text
+        return text
+
+
+class TableConnector(_ErpTable):
+    """The outgoing table: invoices in, answers back.
+
+    url: SQLAlchemy's; outgoing: the table's name, a schema in front allowed; buffer_name: what the database's own
+    administration shows as this client's name.
+    """
+
+    def __init__(self, url: str, outgoing: str, *, buffer_name: str) -> None:
+        super().__init__(url, outgoing, required=REQUIRED, setting="table.outgoing", buffer_name=buffer_name)
 
     def claim(self, limit: int) -> list[TableInvoice]:
         """Up to ``limit`` rows to be taken, urgent ones first, then by id; changes nothing.
@@ -190,10 +300,6 @@ class TableConnector:
         """
         return self._write(row_id, values, only_new=False)
 
-    def close(self) -> None:
-        """Give the connections back."""
-        self._engine.dispose()
-
     def _write(self, row_id: str, values: Mapping[str, str | bytes | None], *, only_new: bool) -> bool:
         unknown = set(values) - set(WRITTEN_BACK)
         if unknown:
@@ -209,72 +315,75 @@ class TableConnector:
                     return True
         return False
 
-    def _known(self, connection: Connection) -> dict[str, Column[Any]]:
-        if self._columns is None:
-            self._columns = self._reflected(connection)
-        return self._columns
 
-    def _reflected(self, connection: Connection) -> dict[str, Column[Any]]:
-        """The table's columns by lower-case name."""
-        inspector = inspect(connection)
-        schema, _, bare = self.outgoing.rpartition(".")
-        # A dot may also be a part of the name itself.
-        places = [(None, self.outgoing), *([(schema, bare)] if schema else [])]
-        for place, name in places:
-            if inspector.has_table(name, schema=place):
-                break
-        else:
-            near = get_close_matches(bare.lower(), inspector.get_table_names(schema=schema or None), n=1)
-            raise TableUnfit(
-                f"W bazie ERP nie ma tabeli {self.outgoing}" + (f" (jest {near[0]})." if near else "."),
-                action="Utwórz ją poleceniami z `ksefbuffer table ddl` albo popraw table.outgoing.",
-            )
-        with warnings.catch_warnings():
-            # A column of a type unknown to SQLAlchemy is fine: it is passed through as the driver gives it.
-            warnings.simplefilter("ignore", SAWarning)
-            table = SqlTable(name, MetaData(), schema=place, autoload_with=connection, resolve_fks=False)
-        columns = {column.name.lower(): column for column in table.columns}
-        missing = [name for name in REQUIRED if name not in columns]
-        if missing:
-            raise TableUnfit(
-                f"W tabeli {self.outgoing} brakuje kolumn: {', '.join(missing)}.",
-                action="Dodaj je; ich typy podaje `ksefbuffer table ddl`.",
-            )
-        return columns
+class IncomingTable(_ErpTable):
+    """The incoming table: a row per invoice received, by its KSeF number.
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn the driver's faults into ours, without a word of SQL, data or password."""
-        file = self._url.database if self._engine.dialect.name == "sqlite" else None
-        # SQLite would make an empty database of a mistyped path.
-        if file and file != ":memory:" and not Path(file).exists():
-            raise TableAway(f"Nie ma pliku bazy ERP {file}.", action="Sprawdź table.url i czy dysk jest dostępny.")
+    url and buffer_name as for ``TableConnector``; incoming: the table's name.
+    """
+
+    def __init__(self, url: str, incoming: str, *, buffer_name: str) -> None:
+        super().__init__(url, incoming, required=HANDED_OVER, setting="table.incoming", buffer_name=buffer_name)
+
+    def put(self, row: Mapping[str, Any]) -> None:
+        """Inserts the row of an invoice, or brings it up to date; ``picked_up`` is the ERP's and is never touched.
+
+        row: the columns of HANDED_OVER and ALSO_HANDED_OVER; texts, ``issue_date`` a date, times aware, ``gross`` a
+        Decimal, ``invoice_xml`` bytes, any of them None. Raises TableAway, TableUnfit; RowRefused when the table is
+        there and fit, and it is this row that it does not take.
+        """
+        unknown = set(row) - {*HANDED_OVER, *ALSO_HANDED_OVER}
+        if unknown:
+            raise ValueError(f"not handed over: {', '.join(sorted(unknown))}")
+        is_sure = True
         try:
-            yield
-        except (OperationalError, InterfaceError) as fault:
-            self._columns = None
-            raise TableAway(
-                f"Baza ERP jest niedostępna: {self._reason(fault)}.",
-                action="Bufor spróbuje ponownie sam; sprawdź bazę i table.url.",
-            ) from None
-        except DBAPIError as fault:
-            # The columns may have been changed since they were read.
-            self._columns = None
-            raise TableUnfit(
-                f"Baza ERP odrzuciła operację na tabeli {self.outgoing} ({type(fault.orig).__name__}).",
-                action="Porównaj kolumny i uprawnienia z `ksefbuffer table ddl`.",
-            ) from None
-        except SQLAlchemyError as fault:
-            self._columns = None
-            raise TableAway(
-                f"Baza ERP jest niedostępna ({type(fault).__name__}).", action="Bufor spróbuje ponownie sam."
-            ) from None
+            with self._told():
+                refused = self._upsert(row)
+        except TableAway:
+            # Drivers call much an operational fault that is this row's alone: a trigger's word, a text too long.
+            refused, is_sure = "operacja nie powiodła się", False
+        if refused:
+            self.check()
+            raise RowRefused(
+                f"Baza ERP nie przyjmuje wiersza tej faktury do tabeli {self._name}: {refused}.",
+                action="Porównaj kolumny, ograniczenia i wyzwalacze z `ksefbuffer table ddl`; bufor spróbuje ponownie.",
+                is_sure=is_sure,
+            )
 
-    def _reason(self, fault: DBAPIError) -> str:
-        text = " ".join(str(fault.orig).split("\n", 1)[0].split())[:200].rstrip(".")
-        for secret in (self._url.password, *(self._url.query.get(key) for key in ("password", "passwd", "pwd"))):
-            text = text.replace(str(secret), "***") if secret else text
-        return text
+    def _upsert(self, row: Mapping[str, Any]) -> str:
+        """Returns the database's kind of fault with this row, "" when it is written."""
+        for last in (False, True):
+            try:
+                with self._engine.begin() as connection:
+                    self._insert_or_update(connection, row)
+                return ""
+            except IntegrityError as fault:
+                # The number may have been inserted by another node meanwhile; then it is there the second time.
+                if last:
+                    return type(fault.orig).__name__
+            except DBAPIError as fault:
+                # psycopg calls a trigger's own word a programming error.
+                by_trigger = str(getattr(fault.orig, "sqlstate", None) or "").startswith("P0")
+                if isinstance(fault, ProgrammingError | OperationalError | InterfaceError) and not by_trigger:
+                    raise
+                return type(fault.orig).__name__
+        raise AssertionError("unreachable")
+
+    def _insert_or_update(self, connection: Connection, row: Mapping[str, Any]) -> None:
+        columns = self._known(connection)
+        dialect = self._engine.dialect.name
+        values = {columns[name]: _handed(columns[name], name, row[name], dialect) for name in row if name in columns}
+        key = columns["ksef_number"]
+        mine = key == values.pop(key)
+        # Asked, as drivers disagree on how many rows an UPDATE has changed.
+        if connection.execute(select(func.count()).select_from(key.table).where(mine)).scalar_one():
+            connection.execute(update(key.table).where(mine).values(values))
+            return
+        values[key] = row["ksef_number"]
+        picked_up = columns.get(PICKED_UP)
+        if picked_up is not None and not picked_up.nullable and picked_up.server_default is None:
+            values[picked_up] = "0" if _python_type(picked_up) is str else False
+        connection.execute(insert(key.table).values(values))
 
 
 # The drivers that this project installs, where the URL names none.
@@ -417,3 +526,70 @@ def _fitting(column: Column[Any], name: str, value: str | bytes | None) -> Any:
         # A short column of the ERP's must not keep it from hearing that there is an error.
         return text if len(text) <= length else text[: length - 1] + "…"
     return text
+
+
+# What a person reads may be cut to the ERP's column; what identifies an invoice may not.
+_MAY_BE_CUT = frozenset(("seller_name", "folder", "tags", "decision_comment"))
+
+
+def _handed(column: Column[Any], name: str, value: Any, dialect: str) -> Any:
+    """A value of an incoming row as the column's own type wants it. Raises RowRefused."""
+    kind = _python_type(column)
+    match value:
+        case None:
+            return None
+        case bytes() if kind is bytes:
+            return value
+        case bytes():
+            return _text_for(column, name, _as_text(value))
+        case datetime() if kind in (datetime, date):
+            moment = value.astimezone(UTC)
+            return moment.date() if kind is date else moment if _is_aware(column) else moment.replace(tzinfo=None)
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case date() if kind is date:
+            return value
+        case date() if kind is datetime:
+            return datetime(value.year, value.month, value.day, tzinfo=UTC if _is_aware(column) else None)
+        case date():
+            return value.isoformat()
+        case Decimal():
+            return _amount(value, kind, dialect)
+        case _:
+            return value.encode() if kind is bytes else _text_for(column, name, value)
+
+
+def _is_aware(column: Column[Any]) -> bool:
+    return isinstance(column.type, DateTime) and column.type.timezone
+
+
+def _amount(value: Decimal, kind: type, dialect: str) -> Any:
+    # At least the two places of money, in a column of texts as well.
+    exact = value.quantize(Decimal("0.01")) if value == value.quantize(Decimal("0.01")) else value
+    if kind is float:
+        return float(exact)
+    if kind is str:
+        return f"{exact:f}"
+    # SQLite has no exact numbers, and its driver takes none; the column's affinity makes of the text what it can.
+    return type_coerce(f"{exact:f}", String()) if dialect == "sqlite" else exact
+
+
+def _text_for(column: Column[Any], name: str, text: str) -> str:
+    # PostgreSQL has no text with this character in it.
+    text = text.replace("\0", "\ufffd")
+    length = getattr(column.type, "length", None)
+    if not isinstance(length, int) or len(text) <= length:
+        return text
+    if name in _MAY_BE_CUT:
+        return text[: length - 1] + "…"
+    raise RowRefused(
+        f"Wartość kolumny {name} ma {len(text)} znaków, a kolumna w tabeli ERP mieści {length}.",
+        action="Poszerz kolumnę; typy podaje `ksefbuffer table ddl`. Bufor spróbuje ponownie.",
+    )
+
+
+def _as_text(content: bytes) -> str:
+    """An invoice for a column of texts; what is no text in it is replaced. Only a binary column keeps every byte."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", "replace")
+    return content.decode("utf-8", "replace")

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -63,6 +64,7 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+            self.engine.dialect.statement_compiler = _Hinting
 
     @classmethod
     def in_file(cls, path: Path) -> Database:
@@ -123,6 +125,13 @@ class Database:
         """Admits one worker. On SQLite a second one is refused (ConfigurationFault); on PostgreSQL it stands by until
         the leader is gone, or until ``wait`` is set."""
         return _FileLock(self) if self.is_sqlite else _AdvisoryLock(self, wait or threading.Event())
+
+
+class _Hinting(SQLiteCompiler):
+    """Renders ``with_hint(table, "INDEXED BY …", "sqlite")``, which SQLAlchemy's own leaves out."""
+
+    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:
+        return text
 
 
 class WorkerLock:

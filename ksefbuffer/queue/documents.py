@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, literal, not_, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    literal_column,
+    not_,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from ksefbuffer.errors import NoSuchThing, NotAllowedNow
@@ -98,6 +115,20 @@ _selection = select(*_columns, documents.c.upo.is_not(None).label("has_upo"), _s
 )
 
 
+def _in(states: Iterable[State]) -> ColumnElement[bool]:
+    """In one of these states, written out as in the indexes over them: about parameters the database cannot know
+    that such an index holds all that is asked for, and it would read every finished document."""
+    return documents.c.state.in_([literal_column(f"'{state}'") for state in sorted(states)])
+
+
+_in_processing = documents.c.state == literal_column(f"'{State.PROCESSING}'")
+
+
+def _by(query: Select[Any], index: str) -> Select[Any]:
+    """The query by this index: SQLite, which keeps no figures of ours, takes that of the states for the better one."""
+    return query.with_hint(documents, f"INDEXED BY {index}", "sqlite")
+
+
 def _document(row: Any) -> Document:
     values = dict(row._mapping)
     values["state"] = State(values["state"])
@@ -184,13 +215,18 @@ def get(tx: Connection, row_id: int) -> Document:
     return _document(row)
 
 
+_FIRST_ID, _LAST_ID = ("-".join(digit * count for count in (8, 4, 4, 4, 12)) for digit in "0f")
+_ID_SHAPE = "-".join(f"[0-9a-f]{{{count}}}" for count in (8, 4, 4, 4, 12))
+
+
 def find(tx: Connection, document_id: str) -> Document:
     """By the public id, or by any unambiguous beginning of it (≥ 8 characters). Raises NoSuchThing."""
-    rows = (
-        tx.execute(_selection.where(documents.c.document_id.startswith(document_id, autoescape=True)).limit(2)).all()
-        if len(document_id) >= 8
-        else []
-    )
+    known = document_id.lower()
+    rows = []
+    if len(known) >= 8 and re.fullmatch(_ID_SHAPE, known + _FIRST_ID[len(known) :]):
+        # Not LIKE, for which no index would serve.
+        within = documents.c.document_id.between(known + _FIRST_ID[len(known) :], known + _LAST_ID[len(known) :])
+        rows = list(tx.execute(_selection.where(within).limit(2)))
     if len(rows) != 1:
         raise NoSuchThing(
             f"Nie ma dokumentu „{document_id}”."
@@ -231,11 +267,7 @@ def by_ksef_number(tx: Connection, ksef_number: str) -> Document | None:
 
 def holder_of_number(tx: Connection, business_key: str) -> Document | None:
     """The document that holds this seller + kind + number now (D05)."""
-    row = tx.execute(
-        _selection.where(
-            documents.c.business_key == business_key, documents.c.state.in_([str(s) for s in HOLDS_NUMBER])
-        )
-    ).first()
+    row = tx.execute(_selection.where(documents.c.business_key == business_key, _in(HOLDS_NUMBER))).first()
     return _document(row) if row else None
 
 
@@ -250,7 +282,7 @@ def contents(tx: Connection, row_ids: Sequence[int]) -> dict[int, bytes]:
 def keys_in_session(tx: Connection, session_id: int) -> list[int]:
     """Keys of a session's documents that have no verdict yet."""
     query = select(documents.c.id).where(
-        documents.c.state == str(State.PROCESSING), documents.c.session_id == session_id, documents.c.verdict.is_(None)
+        _in_processing, documents.c.session_id == session_id, documents.c.verdict.is_(None)
     )
     return list(tx.execute(query).scalars())
 
@@ -272,10 +304,8 @@ def one_more_batch_failure() -> ColumnElement[int]:
 
 def numbers_held(tx: Connection, business_keys: Sequence[str]) -> set[str]:
     """Which of these are held now."""
-    query = select(documents.c.business_key).where(
-        documents.c.business_key.in_(business_keys), documents.c.state.in_([str(s) for s in HOLDS_NUMBER])
-    )
-    return {str(key) for key in tx.execute(query).scalars()}
+    query = select(documents.c.business_key).where(documents.c.business_key.in_(business_keys), _in(HOLDS_NUMBER))
+    return {str(key) for key in tx.execute(_by(query, "uq_documents_business_key")).scalars()}
 
 
 def content(tx: Connection, row_id: int) -> bytes | None:
@@ -403,25 +433,42 @@ class Numbered:
 
 
 def number_all(tx: Connection, accepted: Sequence[Numbered], *, at: datetime) -> None:
-    """Many documents in ``processing`` got their numbers; each gets its own row in the log."""
-    for one in accepted:
-        changed = tx.execute(
-            update(documents)
-            .where(documents.c.id == one.id, documents.c.state == str(State.PROCESSING))
-            .values(
-                state=str(State.SENT),
-                updated_at=at,
-                waits_for=None,
-                **_cleared(State.SENT),
-                ksef_number=one.ksef_number,
-                accepted_at=one.accepted_at,
-                invoicing_mode=one.invoicing_mode,
-                upo_due_at=at,
-                invoice_reference=one.invoice_reference,
-            )
+    """Many documents in ``processing`` got their numbers; each gets its own row in the log.
+
+    Raises NotAllowedNow when one of them is in another state.
+    """
+    if not accepted:
+        return
+    numbering = (
+        update(documents)
+        .where(documents.c.id == bindparam("row_id"), _in_processing)
+        .values(
+            state=str(State.SENT),
+            updated_at=at,
+            waits_for=None,
+            **_cleared(State.SENT),
+            ksef_number=bindparam("number"),
+            accepted_at=bindparam("since"),
+            invoicing_mode=bindparam("mode"),
+            upo_due_at=at,
+            invoice_reference=bindparam("reference"),
         )
-        if changed.rowcount != 1:
-            raise NotAllowedNow("Dokument zmienił stan w międzyczasie.")
+    )
+    changed = tx.execute(
+        numbering,
+        [
+            {
+                "row_id": one.id,
+                "number": one.ksef_number,
+                "since": one.accepted_at,
+                "mode": one.invoicing_mode,
+                "reference": one.invoice_reference,
+            }
+            for one in accepted
+        ],
+    )
+    if changed.rowcount != len(accepted):
+        raise NotAllowedNow("Dokument zmienił stan w międzyczasie.")
     tx.execute(
         insert(events),
         [
@@ -472,7 +519,7 @@ BATCH_TRIES = 2
 
 def _waits(now: datetime) -> ColumnElement[bool]:
     return and_(
-        documents.c.state.in_([str(s) for s in WAITING]),
+        _in(WAITING),
         or_(documents.c.state == str(State.QUEUED), documents.c.next_attempt_at <= now),
     )
 
@@ -516,17 +563,26 @@ def heaps(tx: Connection, now: datetime) -> list[Heap]:
         .where(_waits(now), _for_batches())
         .group_by(documents.c.form, documents.c.offline)
     )
-    return [Heap(*row) for row in tx.execute(query)]
+    return [Heap(*row) for row in tx.execute(_by(query, "ix_documents_waiting"))]
 
 
-def for_batch(tx: Connection, now: datetime, *, form: str, offline: bool, limit: int) -> list[Document]:
+@dataclass(frozen=True)
+class Chosen:
+    """A document for a batch; ``corrects``: it may have to wait for its original."""
+
+    id: int
+    corrects: bool
+
+
+def for_batch(tx: Connection, now: datetime, *, form: str, offline: bool, limit: int) -> list[Chosen]:
     """The oldest documents of a heap."""
     query = (
-        _selection.where(_waits(now), _for_batches(), documents.c.form == form, documents.c.offline.is_(offline))
+        select(documents.c.id, documents.c.corrects)
+        .where(_waits(now), _for_batches(), documents.c.form == form, documents.c.offline.is_(offline))
         .order_by(documents.c.id)
         .limit(limit)
     )
-    return [_document(row) for row in tx.execute(query)]
+    return [Chosen(row.id, bool(row.corrects)) for row in tx.execute(_by(query, "ix_documents_waiting"))]
 
 
 def waiting(tx: Connection, now: datetime, *, limit: int, singly_only: bool = False) -> list[Document]:
@@ -536,17 +592,20 @@ def waiting(tx: Connection, now: datetime, *, limit: int, singly_only: bool = Fa
 
     Those that wait for another document come last, so that many of them never hide the others.
     """
-    query = (
-        _selection.where(_waits(now), documents.c.attachment.is_(False) | documents.c.corrects_sha256.is_not(None))
-        .order_by(documents.c.urgent.desc(), documents.c.id)
-        .limit(limit)
-    )
+    query = _by(
+        _selection.where(_waits(now), documents.c.attachment.is_(False) | documents.c.corrects_sha256.is_not(None)),
+        "ix_documents_waiting",
+    ).order_by(documents.c.id)
     if singly_only:
         query = query.where(not_(_for_batches()))
-    free = [_document(row) for row in tx.execute(query.where(documents.c.waits_for.is_(None)))]
-    if len(free) == limit:
-        return free
-    return free + [_document(row) for row in tx.execute(query.where(documents.c.waits_for.is_not(None)))]
+    found: list[Document] = []
+    # Each question in the order of the index; one for all would sort the whole queue, again for each document.
+    for free in (documents.c.waits_for.is_(None), documents.c.waits_for.is_not(None)):
+        for urgent in (True, False):
+            if len(found) < limit:
+                lane = query.where(free, documents.c.urgent.is_(urgent)).limit(limit - len(found))
+                found += [_document(row) for row in tx.execute(lane)]
+    return found
 
 
 def next_attempt(tx: Connection) -> datetime | None:
@@ -560,16 +619,25 @@ def next_attempt(tx: Connection) -> datetime | None:
 def in_session(tx: Connection, session_id: int) -> list[Document]:
     """Documents of a session that have no verdict yet."""
     query = _selection.where(
-        documents.c.state == str(State.PROCESSING), documents.c.session_id == session_id, documents.c.verdict.is_(None)
+        _in_processing, documents.c.session_id == session_id, documents.c.verdict.is_(None)
     ).order_by(documents.c.id)
-    return [_document(row) for row in tx.execute(query)]
+    return [_document(row) for row in tx.execute(_by(query, "ix_documents_processing"))]
+
+
+def hashes_in_session(tx: Connection, session_id: int) -> dict[str, int]:
+    """The keys of a session's documents that have no verdict yet, by SHA-256, the oldest first."""
+    query = select(documents.c.sha256, documents.c.id).where(
+        _in_processing, documents.c.session_id == session_id, documents.c.verdict.is_(None)
+    )
+    found = tx.execute(_by(query, "ix_documents_processing").order_by(documents.c.id))
+    return {str(row.sha256): int(row.id) for row in found}
 
 
 def to_poll(tx: Connection, now: datetime, *, limit: int = 500) -> list[Document]:
     """Documents in an open session whose status is to be asked for now."""
     query = (
         _selection.where(
-            documents.c.state == str(State.PROCESSING),
+            _in_processing,
             documents.c.next_poll_at <= now,
             documents.c.verdict.is_(None),
             documents.c.invoice_reference.is_not(None),
@@ -579,21 +647,15 @@ def to_poll(tx: Connection, now: datetime, *, limit: int = 500) -> list[Document
         .order_by(documents.c.next_poll_at)
         .limit(limit)
     )
-    return [_document(row) for row in tx.execute(query)]
+    return [_document(row) for row in tx.execute(_by(query, "ix_documents_processing"))]
 
 
 def to_weigh(tx: Connection, now: datetime, kind: str) -> Document | None:
     """A document whose verdict (440, 500, 550) still needs to be weighed now."""
-    row = tx.execute(
-        _selection.where(
-            documents.c.state == str(State.PROCESSING),
-            documents.c.verdict.is_not(None),
-            documents.c.next_poll_at <= now,
-            sessions.c.kind == kind,
-        )
-        .order_by(documents.c.next_poll_at)
-        .limit(1)
-    ).first()
+    query = _selection.where(
+        _in_processing, documents.c.next_poll_at <= now, documents.c.verdict.is_not(None), sessions.c.kind == kind
+    )
+    row = tx.execute(_by(query, "ix_documents_processing").order_by(documents.c.next_poll_at).limit(1)).first()
     return _document(row) if row else None
 
 
@@ -618,15 +680,17 @@ def lacking_upos(tx: Connection, session_id: int | None) -> list[tuple[int, str]
 def next_poll(tx: Connection, kind: str | None = None) -> datetime | None:
     """When the next status or UPO is to be asked for, in sessions of a kind or in all."""
     of_kind = true() if kind is None else sessions.c.kind == kind
-    polls = tx.execute(
+    query = (
         select(func.min(documents.c.next_poll_at))
         .select_from(documents.join(sessions, documents.c.session_id == sessions.c.id))
         .where(
-            documents.c.state == str(State.PROCESSING),
+            _in_processing,
+            documents.c.next_poll_at.is_not(None),
             or_(documents.c.verdict.is_not(None), sessions.c.state == "open"),
             of_kind,
         )
-    ).scalar_one()
+    )
+    polls = tx.execute(_by(query, "ix_documents_processing")).scalar_one()
     upos = tx.execute(
         select(func.min(documents.c.upo_due_at))
         .select_from(documents.join(sessions, documents.c.session_id == sessions.c.id))
@@ -669,13 +733,14 @@ def listing(
     tx: Connection, *, states: Sequence[State] = (), limit: int = 100, before: int | None = None
 ) -> list[Document]:
     """Newest first, each with the reference its first arrival gave."""
-    conditions: list[ColumnElement[bool]] = []
-    if states:
-        conditions.append(documents.c.state.in_([str(state) for state in states]))
+    query = _selection.order_by(documents.c.id.desc()).limit(limit)
     if before is not None:
-        conditions.append(documents.c.id < before)
-    query = _selection.where(and_(True, *conditions)).order_by(documents.c.id.desc()).limit(limit)
-    return [_document(row) for row in tx.execute(query)]
+        query = query.where(documents.c.id < before)
+    if not states:
+        return [_document(row) for row in tx.execute(query)]
+    # One state at a time, in the order of the index; all together would sort every document there is.
+    found = [row for state in set(states) for row in tx.execute(query.where(documents.c.state == str(state)))]
+    return [_document(row) for row in sorted(found, key=lambda row: -row.id)[:limit]]
 
 
 def places(tx: Connection, row_id: int) -> list[dict[str, Any]]:

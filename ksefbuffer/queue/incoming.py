@@ -360,7 +360,8 @@ def _tell(tx: Connection, told: Sequence[tuple[int, str, str]], *, at: datetime,
 
 def find(tx: Connection, ksef_number: str) -> Incoming:
     """By its KSeF number (that of KSeF 1.0 with or without the inner hyphen). Raises NoSuchThing."""
-    row = tx.execute(_selection.where(incoming.c.ksef_number == canonical(ksef_number))).first()
+    given = ksef_number.strip().upper()
+    row = tx.execute(_selection.where(incoming.c.ksef_number.in_([given, canonical(given)]))).first()
     if row is None:
         raise NoSuchThing(f"Nie ma faktury przychodzącej „{ksef_number}”.", action="Lista: ksefbuffer incoming list.")
     return _incoming(row)
@@ -647,9 +648,7 @@ class FileDue:
     due_at: datetime | None = None
 
 
-def files_due(
-    tx: Connection, now: datetime, *, limit: int, most_bytes: int = _MOST_BYTES_AT_ONCE
-) -> list[FileDue]:
+def files_due(tx: Connection, now: datetime, *, limit: int, most_bytes: int = _MOST_BYTES_AT_ONCE) -> list[FileDue]:
     """The files due first: up to ``limit``, and fewer (one at least) where their bytes are many."""
     columns = incoming.c
     first = (
@@ -675,7 +674,8 @@ def files_due(
         .where(columns.id.in_(keys))
         .order_by(columns.file_due_at, columns.id)
     )
-    return [FileDue(*row) for row in tx.execute(query)]
+    rows: Iterable[Any] = tx.execute(query)
+    return [FileDue(*row) for row in rows]
 
 
 def _with_bytes_before(sizes: Iterable[Any]) -> Iterator[tuple[int, int]]:
@@ -688,14 +688,21 @@ def _with_bytes_before(sizes: Iterable[Any]) -> Iterator[tuple[int, int]]:
 def filed(
     tx: Connection, done: Mapping[int, tuple[str, str]], *, due: Mapping[int, datetime | None] | None = None
 ) -> None:
-    """By key: the folder it was written for, and the path. One that was filed anew meanwhile stays due; by ``due``, when
-    it had been due, that is known also of one that stays in its folder (whose rights may have changed)."""
-    for row_id, (folder, path) in done.items():
-        tx.execute(update(incoming).where(incoming.c.id == row_id).values(path=path, file_error=None))
-        same = [incoming.c.id == row_id, incoming.c.folder == folder]
-        if due is not None:
-            same.append(incoming.c.file_due_at == due[row_id])
-        tx.execute(update(incoming).where(*same).values(file_due_at=None, file_attempts=0))
+    """By key: the folder it was written for, and the path. One that was filed anew meanwhile stays due. ``due`` (when
+    each had been due) tells that also of one that stays in its folder, whose rights may have changed."""
+    if not done:
+        return
+    rows = [
+        {"its_id": row_id, "its_folder": folder, "its_path": path, "its_due": due[row_id] if due else None}
+        for row_id, (folder, path) in done.items()
+    ]
+    here = incoming.c.id == bindparam("its_id")
+    lies = update(incoming).where(here).values(path=bindparam("its_path"), file_error=None)
+    same = update(incoming).where(here, incoming.c.folder == bindparam("its_folder"))
+    if due is not None:
+        same = same.where(incoming.c.file_due_at == bindparam("its_due"))
+    tx.execute(lies, rows)
+    tx.execute(same.values(file_due_at=None, file_attempts=0), rows)
 
 
 def filing_failed(tx: Connection, row_id: int, reason: str, *, again: datetime, path: str | None = None) -> None:

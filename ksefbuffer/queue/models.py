@@ -420,6 +420,7 @@ incoming = Table(
     Index("ix_incoming_likeness", "seller_nip", "likeness"),
     Index("ix_incoming_issue_date", "issue_date", "id"),
     Index("ix_incoming_sha256", "sha256"),
+    Index("ix_incoming_stored_at_ksef", "stored_at_ksef", "ksef_number", "roles"),
     Index(
         "ix_incoming_file_due",
         "file_due_at",
@@ -467,6 +468,60 @@ incoming_events = Table(
     Column("actor", Text, nullable=False),
     Column("note", Text, nullable=False),
     Index("ix_incoming_events_incoming", "incoming", "id"),
+)
+
+# A certificate with its key, or a request for one. Keys are sealed by the vault before they get here; a request's key
+# is here before KSeF is asked, so that no certificate is ever issued for a key that we lost.
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("purpose", String(8), nullable=False),
+    Column("source", String(12), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("sealed_key", LargeBinary),
+    Column("request", LargeBinary),  # PKCS#10, DER
+    Column("asked_at", UtcTime),  # set before the call: from then on KSeF may have the request
+    Column("quota", Integer),  # how many requests KSeF still allowed just before
+    Column("reference", String(64)),
+    Column("certificate", Text),  # PEM
+    Column("serial", String(40)),
+    Column("subject", Text),
+    Column("issuer", Text),
+    Column("fingerprint", String(64)),
+    Column("valid_from", UtcTime),
+    Column("valid_to", UtcTime),
+    Column("made_at", UtcTime, nullable=False),
+    Column("proven_at", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("next_step_at", UtcTime),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("note", Text),
+    CheckConstraint(_among("purpose", ("auth", "offline")), name="purpose"),
+    CheckConstraint(_among("source", ("import", "enrolment", "sandbox")), name="source"),
+    CheckConstraint(_among("state", ("pending", "active", "replaced", "revoked", "rejected")), name="state"),
+    CheckConstraint("state NOT IN ('pending', 'active') OR sealed_key IS NOT NULL", name="key_kept"),
+    CheckConstraint("state NOT IN ('revoked', 'rejected') OR sealed_key IS NULL", name="key_gone"),
+    CheckConstraint("state IN ('pending', 'rejected') OR certificate IS NOT NULL", name="certificate"),
+    CheckConstraint("reference IS NULL OR asked_at IS NOT NULL", name="asked"),
+    CheckConstraint("(asked_at IS NULL) = (quota IS NULL)", name="quota"),
+    CheckConstraint("(certificate IS NULL) = (fingerprint IS NULL)", name="fingerprint"),
+    CheckConstraint("(certificate IS NULL) = (valid_to IS NULL)", name="valid_to"),
+    Index(
+        "uq_credentials_active",
+        "purpose",
+        unique=True,
+        sqlite_where=text("state = 'active'"),
+        postgresql_where=text("state = 'active'"),
+    ),
+    Index(
+        "uq_credentials_pending",
+        "purpose",
+        unique=True,
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
 )
 
 _FUNCTION = (

@@ -34,7 +34,8 @@ def pause(tx: Connection, scope: str, *, at: datetime, until: datetime, code: st
     values = {"until": until, "code": code, "message": message, "action": action}
     first = insert_or(tx, pauses).values(scope=scope, since=at, step=1, **values).on_conflict_do_nothing()
     if tx.execute(first.returning(pauses.c.scope)).first() is not None:
-        deliveries.want_for_queued(tx, at)
+        if scope != INCOMING:
+            deliveries.want_for_queued(tx, at)
     else:
         tx.execute(update(pauses).where(pauses.c.scope == scope).values(step=pauses.c.step + 1, **values))
     log_after_commit(tx, log, "pause scope=%s until=%s code=%s", scope, until.isoformat(timespec="seconds"), code)
@@ -46,6 +47,8 @@ UNTIL_DONE = datetime(9999, 1, 1, tzinfo=UTC)
 ORDINARY = ":ordinary"
 # The beginning of a scope that holds back batches alone.
 BATCH = "batch"
+# What holds back pulling alone; no document waits for it.
+INCOMING = "incoming"
 _FORGOTTEN_AFTER = timedelta(minutes=10)
 
 
@@ -59,7 +62,8 @@ class Lane(StrEnum):
 
 def active(tx: Connection, now: datetime, lane: Lane | None = None) -> Pause | None:
     """The pause that lasts longest, of those that hold back a lane, or of all."""
-    query = select(pauses).where(pauses.c.until > now).order_by(pauses.c.until.desc()).limit(1)
+    holding = (pauses.c.until > now, pauses.c.scope != INCOMING)
+    query = select(pauses).where(*holding).order_by(pauses.c.until.desc()).limit(1)
     limits = pauses.c.scope.startswith("limit:")
     match lane:
         case Lane.URGENT:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, literal_column, select, update
 
 from ksefbuffer.queue.db import log_after_commit
 from ksefbuffer.queue.models import documents, sessions
@@ -39,6 +39,10 @@ class Session:
     looks: int
     status_code: int | None
     note: str | None
+
+
+# The condition of the index, written out: the database cannot infer it from a parameter, and would read every session.
+_unfinished = sessions.c.state != literal_column("'done'")
 
 
 def _session(row: Any) -> Session:
@@ -100,6 +104,13 @@ def look_again(tx: Connection, session_id: int, *, at: datetime, looks: int, sta
     tx.execute(update(sessions).where(sessions.c.id == session_id).values(**values))
 
 
+def look_at_next(tx: Connection, kind: str, *, at: datetime) -> None:
+    """The oldest closing session is to be looked at now."""
+    closing = unfinished(tx, "closing", kind=kind)
+    if closing:
+        tx.execute(update(sessions).where(sessions.c.id == closing[0].id).values(next_look_at=at))
+
+
 def done(tx: Connection, session_id: int, *, status_code: int | None) -> None:
     tx.execute(
         update(sessions)
@@ -114,7 +125,7 @@ def get(tx: Connection, session_id: int) -> Session:
 
 
 def unfinished(tx: Connection, *states: str, kind: str | None = None) -> list[Session]:
-    query = select(sessions).where(sessions.c.state.in_(states)).order_by(sessions.c.id)
+    query = select(sessions).where(sessions.c.state.in_(states), _unfinished).order_by(sessions.c.id)
     if kind is not None:
         query = query.where(sessions.c.kind == kind)
     return [_session(row) for row in tx.execute(query)]
@@ -124,7 +135,7 @@ def to_close(tx: Connection, now: datetime, kind: str) -> Session | None:
     """A closing session that is to be looked at now."""
     row = tx.execute(
         select(sessions)
-        .where(sessions.c.state == "closing", sessions.c.kind == kind, sessions.c.next_look_at <= now)
+        .where(sessions.c.state == "closing", _unfinished, sessions.c.kind == kind, sessions.c.next_look_at <= now)
         .order_by(sessions.c.next_look_at)
         .limit(1)
     ).first()
@@ -134,7 +145,9 @@ def to_close(tx: Connection, now: datetime, kind: str) -> Session | None:
 def next_look(tx: Connection, kind: str) -> datetime | None:
     """When the next closing session is to be looked at."""
     due: datetime | None = tx.execute(
-        select(func.min(sessions.c.next_look_at)).where(sessions.c.state == "closing", sessions.c.kind == kind)
+        select(func.min(sessions.c.next_look_at)).where(
+            sessions.c.state == "closing", _unfinished, sessions.c.kind == kind
+        )
     ).scalar_one()
     return due
 

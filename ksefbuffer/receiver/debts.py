@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ksefbuffer.queue import facts
+from ksefbuffer.receiver.instants import floor, written
 
 FACT = "incoming_trouble"
 _DAILY = timedelta(days=1)
 _SOON = timedelta(minutes=5)
+_HANDED_IN_BEFORE = timedelta(days=3)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ class Seek:
 class Trouble:
     invoices: tuple[Debt, ...] = ()
     periods: tuple[Seek, ...] = ()
+
+
+def seek_instant(subject: str, moment: str, now: datetime) -> Seek:
+    """More than a package holds were stored in one ``moment``; by the date of their handing in they come apart."""
+    start, end = floor(moment) - _HANDED_IN_BEFORE, min(floor(moment), now)
+    reason = f"KSeF zapisał w jednej chwili ({moment}) więcej faktur, niż mieści paczka"
+    return Seek(subject, "Invoicing", written(start), written(end), reason, now.isoformat())
 
 
 def read(tx: Any) -> Trouble:

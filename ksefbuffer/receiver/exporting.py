@@ -38,7 +38,8 @@ SUBJECTS: Mapping[str, Subject] = {
     "seller": Subject.SELLER,
 }
 
-AT_ONCE = 200
+# Storing and judging so many takes a tenth of a second, for which nobody else can write.
+AT_ONCE = 50
 _BYTES_AT_ONCE = 32_000_000
 _TRIES_OF_A_PART = 3
 _FRESH_LINKS = 3

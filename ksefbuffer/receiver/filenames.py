@@ -5,6 +5,7 @@ Safe on POSIX and Windows shares, whatever a seller wrote into the invoice. Sour
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 from .folders import MAX_DEPTH, safe_component
@@ -16,11 +17,12 @@ ENDING = ".xml"
 _MOST_STEM_BYTES = 235
 _MOST_NIP_BYTES = 20
 _MOST_COMPONENT = 1000
+_DEVICE = re.compile(r"^(con|prn|aux|nul|(?:com|lpt)[0-9¹²³])( *(?:\..*)?)$", re.IGNORECASE | re.DOTALL)
 
 
 def folder_parts(folder: str) -> tuple[str, ...]:
     """The names of the folders that ``folder`` means, from the top; never empty, never ".." or a hidden one."""
-    named = (safe_component(_text(part[:_MOST_COMPONENT])) for part in folder.split("/"))
+    named = (_safe(part) for part in folder.split("/"))
     return tuple(part for part in named if part)[:MAX_DEPTH] or (UNMATCHED,)
 
 
@@ -41,7 +43,8 @@ def numbered(stem: str, number: int) -> str:
 
 
 def _safe(text: str) -> str:
-    return safe_component(_text(text[:_MOST_COMPONENT]))
+    # Windows takes "nul.2" for its device as well, whatever the ending.
+    return _DEVICE.sub(r"\1_\2", safe_component(_text(text[:_MOST_COMPONENT])))
 
 
 def _text(text: str) -> str:

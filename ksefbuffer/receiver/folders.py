@@ -19,7 +19,11 @@ def safe_component(text: str) -> str:
     while len(name.encode("utf-8", errors="replace")) > MAX_COMPONENT_BYTES:
         name = name[:-1]
     name = name.strip(" .")
-    return f"{name}_" if _RESERVED.fullmatch(name) else name
+    if not _RESERVED.fullmatch(name):
+        return name
+    # Windows takes the name before the first dot for a device, whatever follows.
+    stem, dot, rest = name.partition(".")
+    return f"{stem}_{dot}{rest}"
 
 
 def folder_fault(path: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from ksefbuffer.errors import Blocked, CallFault, RateLimited, Unauthorised
+from ksefbuffer.errors import Blocked, CallFault, OutcomeUnknown, RateLimited, Refused, Unauthorised, Unavailable
 from ksefbuffer.queue import pauses
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.pauses import INCOMING
@@ -20,6 +20,9 @@ _LENGTHS: dict[type[CallFault], tuple[timedelta, timedelta]] = {
     Blocked: (timedelta(minutes=2), timedelta(minutes=30)),
     CallFault: (timedelta(seconds=10), timedelta(minutes=5)),
 }
+# After so many answers that could not be used it is not the network.
+DOUBTS = 3
+_OF_ONE = frozenset({"21165", "21182"})
 _UNTOLD_WAIT = timedelta(minutes=1)
 
 
@@ -58,6 +61,14 @@ def until(database: Database, now: datetime) -> datetime | None:
     with database.reading() as tx:
         known = pauses.known(tx, INCOMING)
     return known.until if known is not None and known.until > now else None
+
+
+def is_of_one(fault: CallFault, tries: int = 0) -> bool:
+    """Whether it concerns what was asked for and not KSeF as a whole: refused, not there yet, too many exports; or an
+    answer that could not be used, ``tries`` times in a row."""
+    if isinstance(fault, Refused) or (isinstance(fault, Unavailable) and fault.code in _OF_ONE):
+        return True
+    return isinstance(fault, OutcomeUnknown) and tries >= DOUBTS
 
 
 def wait_of(fault: RateLimited) -> timedelta:

@@ -17,8 +17,8 @@ _STEPS = 10_000_000  # a second has so many of KSeF's steps of 100 ns
 
 
 def order(text: str) -> tuple[datetime, str]:
-    """A key that compares moments by all of their digits, whatever their offsets. Without an offset it is Warsaw's time,
-    as KSeF takes it. Raises ValueError for a text that is no moment."""
+    """A key that compares moments by all of their digits, whatever their offsets. Without one it is Warsaw's time, as
+    KSeF takes it. Raises ValueError for a text that is no moment."""
     found = _TEXT.fullmatch(text.strip())
     if found is None:
         raise ValueError("not a moment")

@@ -1,7 +1,7 @@
 """What is told of pulling while it goes on: the fact "pull", for ``status`` and for who watches a pull.
 
-``{"subjects": [{subject, position, caught_up_at, brought, problem, next_at, phase, done, total, estimate}]}``; times are
-ISO. ``phase``: waiting, listing, downloading, preparing (KSeF makes a package), fetching (its parts), storing;
+``{"subjects": [{subject, position, caught_up_at, brought, problem, next_at, phase, done, total, estimate}]}``; times
+are ISO. ``phase``: waiting, listing, downloading, preparing (KSeF makes a package), fetching (its parts), storing;
 ``done`` of ``total`` are downloads, parts or invoices; ``estimate`` is when a backfill will have caught up.
 """
 

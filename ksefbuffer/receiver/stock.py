@@ -130,11 +130,15 @@ class Stock:
         At most AT_ONCE at a time, so that nobody waits long for the database. Raises StorageFault.
         """
         read = {one.metadata.ksef_number: (one, read_received(one.content)) for one in arrived}
+        with self.database.reading() as tx:
+            known = incoming.known(tx, list(read))
+        # Reading takes its time, and nobody should wait for the database meanwhile.
+        new = {number: _new(*of) for number, of in read.items() if number not in known}
         with self.database.transaction() as tx:
             self.rules.refresh(tx)
-            known = incoming.known(tx, list(read))
-            new = {number: _new(*of) for number, of in read.items() if number not in known}
-            stored = incoming.store(tx, list(new.values()), at=at, actor=actor)
+            keys = incoming.store(tx, list(new.values()), at=at, actor=actor)
+            # In the order in which they came, as corrections follow their originals.
+            stored = {number: keys[number] for number in new if number in keys}
             archive = self._archive(tx, [_expected(new[number]) for number in stored])
             judged: dict[int, Judgement] = {}
             folders: Folders = {}
@@ -145,7 +149,7 @@ class Stock:
                 for key in (number, (new[number].seller_nip, new[number].number_key)):
                     folders.setdefault(key, judgement.folder)
             incoming.judge(tx, judged, at=at, actor="rules", row=self.rows)
-            for number, had in known.items():
+            for number, had in incoming.known(tx, [number for number in read if number not in stored]).items():
                 self._grow(tx, had, read[number][0].roles, at=at, actor=actor)
             if then is not None:
                 then(tx)

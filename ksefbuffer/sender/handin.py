@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -129,17 +129,18 @@ class BatchSender:
                 offline=plan.offline,
                 limit=min(plan.count, self._at_most, self.figures.batch.invoices),
             )
-            held = documents.originals_in_the_way(tx, [document for document in chosen if document.corrects])
-            for document in chosen:
+            corrections = [documents.get(tx, one.id) for one in chosen if one.corrects]
+            held = documents.originals_in_the_way(tx, corrections)
+            for document in corrections:
                 if document.id in held:
                     documents.note_wait(tx, document, waits_for_original(held[document.id]), at=now)
-            chosen = [document for document in chosen if document.id not in held]
-            if not chosen:
+            bound = [one.id for one in chosen if one.id not in held]
+            if not bound:
                 return True
             session_id = sessions.begin(tx, plan.form, at=now, kind="batch", offline=plan.offline)
             documents.apply_all(
                 tx,
-                [document.id for document in chosen],
+                bound,
                 sorted(WAITING),
                 Event.BIND,
                 at=now,
@@ -149,14 +150,14 @@ class BatchSender:
                 attempts=documents.one_more_attempt(),
             )
             # Only what is bound here goes in: a single may have taken one of the chosen a moment ago (PostgreSQL).
-            chosen = documents.in_session(tx, session_id)
-            if not chosen:
+            packed = documents.hashes_in_session(tx, session_id)
+            if not packed:
                 sessions.abandon(tx, session_id, "everything went singly meanwhile")
                 return True
         folder = self.folder / str(session_id)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._upload(session_id, plan, chosen, folder)
+            self._upload(session_id, plan, packed, folder)
         except PackageTooLarge as fault:
             self._at_most = max(1, fault.fitted)
             self._take_back(session_id, "paczka byłaby za duża")
@@ -167,16 +168,16 @@ class BatchSender:
         else:
             self._at_most = 10_000
             with self.database.transaction() as tx:
-                sessions.sent(tx, session_id, len(chosen))
+                sessions.sent(tx, session_id, len(packed))
                 sessions.stop_using(tx, session_id, at=self.clock(), note="uploaded; the close hands it in")
                 pauses.over(tx, pauses.BATCH)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return True
 
-    def _upload(self, session_id: int, plan: HandIn, chosen: Sequence[Document], folder: Path) -> None:
+    def _upload(self, session_id: int, plan: HandIn, packed: Mapping[str, int], folder: Path) -> None:
         key = self.ksef.new_batch_key()
-        package = build_package(self._contents(chosen), folder, key)
+        package = build_package(self._contents(packed), folder, key)
         batch = self.ksef.open_batch(
             BY_SYSTEM_CODE[plan.form], package, key, offline=plan.offline, share=ORDINARY_SHARE
         )
@@ -190,13 +191,15 @@ class BatchSender:
             for upload in uploads:
                 upload.result()
 
-    def _contents(self, chosen: Sequence[Document]) -> Iterator[tuple[str, bytes]]:
-        for start in range(0, len(chosen), _READ_AT_ONCE):
-            some = chosen[start : start + _READ_AT_ONCE]
+    def _contents(self, packed: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+        """Hash and bytes of each; ``packed`` holds the keys by hash."""
+        hashes = list(packed)
+        for start in range(0, len(hashes), _READ_AT_ONCE):
+            some = hashes[start : start + _READ_AT_ONCE]
             with self.database.reading() as tx:
-                contents = documents.contents(tx, [document.id for document in some])
-            for document in some:
-                yield document.sha256, contents[document.id]
+                contents = documents.contents(tx, [packed[sha256] for sha256 in some])
+            for sha256 in some:
+                yield sha256, contents[packed[sha256]]
 
     def _take_back(self, session_id: int, note: str) -> None:
         with self.database.transaction() as tx:

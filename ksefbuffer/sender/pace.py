@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 SHORTEST_S, LONGEST_FIRST_S = 0.03, 3.0
 LONGEST = timedelta(seconds=60)
 GROWTH = 1.6
+FIRST_LOOKS = timedelta(milliseconds=100)
 
 
 @dataclass
@@ -32,6 +33,13 @@ class Pace:
     def learn_batch(self, seconds: float) -> None:
         """A batch took so long; halfway towards it, so that one stuck batch does not end batching."""
         self.batch_s = min((self.batch_s + seconds) / 2, 120.0)
+
+    def next_look(self, now: datetime, since: datetime, *, behind: bool = False) -> datetime:
+        """When to look again at a batch handed in at ``since``: after a tenth of what it has taken so far.
+
+        ``behind``: an older one is still at KSeF, and this one is looked at more seldom.
+        """
+        return now + min(max((now - since) / (2 if behind else 10), FIRST_LOOKS), LONGEST)
 
     def next_poll(self, now: datetime, polls: int) -> datetime:
         """After the ``polls``-th question in vain (from 1): soon after one that just missed, then ever later."""

@@ -11,11 +11,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from ksefbuffer.errors import CallFault, RateLimited, Refused, SessionUnusable
 from ksefbuffer.invoice.findings import Finding
 from ksefbuffer.ksef.client import Ksef
+from ksefbuffer.ksef.limits import Limiter
 from ksefbuffer.ksef.shapes import InvoiceStatus
 from ksefbuffer.ksef.statuses import Verdict, hint_for, invoice_verdict, session_closed, session_final, session_hint_for
 from ksefbuffer.ksef.upo import check_upo
@@ -46,6 +48,7 @@ _LIST_AGAIN = timedelta(minutes=10)
 _UNCLEAR_TRIES = 5
 _UPO_COMPLAINT_AFTER = 3
 _UNCERTAIN_SESSION = 500
+_LISTING, _PAGE = "sessionInvoiceList", 1_000
 _DUPLICATE = 440
 
 
@@ -62,6 +65,7 @@ class Reconcile:
     pace: Pace
     context: str
     kind: str = "online"
+    limiter: Limiter | None = None
     _links: dict[int, str] = field(default_factory=dict, repr=False)
     _listed: dict[str, datetime] = field(default_factory=dict)
     next_due: datetime | None = None
@@ -124,15 +128,20 @@ class Reconcile:
         looks = 0 if session.closed_at is None else session.looks
         status = self.ksef.session(session.reference)
         final = session_final(status.code) and not (status.code == _UNCERTAIN_SESSION and looks < _UNCLEAR_TRIES)
-        if not final and looks % _LIST_ON_EVERY != _LIST_ON_EVERY - 1:
+        if not final and not self._is_worth_listing(looks):
             self._look_at_again(session, looks, now, status.code)
             return
-        rows = {row.sha256_hex: row for row in self.ksef.invoices(session.reference)}
+        full_for = self._room_to_list(session, now)
+        if full_for:
+            with self.database.transaction() as tx:
+                sessions.look_again(tx, session.id, at=now + full_for, looks=looks + 1, status_code=status.code)
+            return
         with self.database.reading() as tx:
-            unjudged = documents.in_session(tx, session.id)
-        present = [(document, rows[document.sha256]) for document in unjudged if document.sha256 in rows]
-        self._hear_many(present, now)
-        absent = [document.id for document in unjudged if document.sha256 not in rows]
+            unheard = documents.hashes_in_session(tx, session.id)
+        rows = self.ksef.invoices(session.reference)
+        while some := list(islice(rows, _AT_ONCE)):
+            self._hear_many([(unheard.pop(row.sha256_hex), row) for row in some if row.sha256_hex in unheard], now)
+        absent = list(unheard.values())
         if final and absent:
             broken = {"batch_failures": documents.one_more_batch_failure()} if self.kind == "batch" else {}
             with self.database.transaction() as tx:
@@ -154,15 +163,41 @@ class Reconcile:
         with self.database.transaction() as tx:
             if final and not sessions.has_unjudged(tx, session.id):
                 sessions.done(tx, session.id, status_code=status.code)
+                if self.kind == "batch":
+                    sessions.look_at_next(tx, "batch", at=now)
             else:
-                again = self.pace.next_poll(now, looks + 1)
+                again = self._next_look(tx, session, looks, now)
                 sessions.look_again(tx, session.id, at=again, looks=looks + 1, status_code=status.code)
+
+    def _room_to_list(self, session: Session, now: datetime) -> timedelta:
+        """How long until a batch can be listed whole: one cut short by the limit would begin again at its first page,
+        and ten batches would spend the hour's listings on beginnings."""
+        if self.limiter is None or session.sends <= _PAGE:
+            return timedelta(0)
+        # No more than an idle limit lets out at once, or the wait would never end.
+        limit = self.limiter.limit(_LISTING)
+        figures = [figure for figure in (limit.per_second, limit.per_minute, limit.per_hour) if figure > 0]
+        at_once = min([-(-session.sends // _PAGE), *figures])
+        return min(self.limiter.wait_for(_LISTING, now, calls=at_once), _LIST_AGAIN)
+
+    def _is_worth_listing(self, looks: int) -> bool:
+        """Whether to list what KSeF has of a session that it is still at work on.
+
+        A batch has nothing before its end, and listing one of 10,000 takes ten of 20 calls a minute (FACTS §6).
+        """
+        return self.kind == "online" and looks % _LIST_ON_EVERY == _LIST_ON_EVERY - 1
+
+    def _next_look(self, tx: Any, session: Session, looks: int, now: datetime) -> datetime:
+        if self.kind != "batch":
+            return self.pace.next_poll(now, looks + 1)
+        # Many batches at once: the oldest is most likely the next one to end, and its end makes the one behind it due.
+        behind = sessions.unfinished(tx, "closing", kind="batch")[0].id != session.id
+        return self.pace.next_look(now, session.closed_at or now, behind=behind)
 
     def _look_at_again(self, session: Session, looks: int, now: datetime, status_code: int) -> None:
         with self.database.transaction() as tx:
-            sessions.look_again(
-                tx, session.id, at=self.pace.next_poll(now, looks + 1), looks=looks + 1, status_code=status_code
-            )
+            again = self._next_look(tx, session, looks, now)
+            sessions.look_again(tx, session.id, at=again, looks=looks + 1, status_code=status_code)
 
     def _hold_back_after(self, code: int, description: str, now: datetime) -> None:
         fault = CallFault(
@@ -246,22 +281,25 @@ class Reconcile:
                 tx, document.id, polls=document.polls + 1, next_poll_at=self.pace.next_poll(now, document.polls + 1)
             )
 
-    def _hear_many(self, present: list[tuple[Document, InvoiceStatus]], now: datetime) -> None:
-        """A listing's words: the accepted in bulk, the others one by one."""
-        plain = [(d, r) for d, r in present if invoice_verdict(r.code) is Verdict.ACCEPTED and r.ksef_number]
-        for start in range(0, len(plain), _AT_ONCE):
-            some = plain[start : start + _AT_ONCE]
-            numbered = [
-                Numbered(d.id, r.ksef_number, r.accepted_at or now, r.invoicing_mode or None, r.reference)
-                for d, r in some
-            ]
+    def _hear_many(self, present: list[tuple[int, InvoiceStatus]], now: datetime) -> None:
+        """A listing's words on documents, given by key: the accepted in bulk, the others one by one."""
+        numbered: list[Numbered] = []
+        for row_id, row in present:
+            if invoice_verdict(row.code) is Verdict.ACCEPTED and row.ksef_number:
+                numbered.append(
+                    Numbered(row_id, row.ksef_number, row.accepted_at or now, row.invoicing_mode or None, row.reference)
+                )
+                if row.upo_link:
+                    self._links[row_id] = row.upo_link
+        if numbered:
             with self.database.transaction() as tx:
                 documents.number_all(tx, numbered, at=now)
                 pauses.over(tx, trouble.SCOPE)
-            self._links.update({d.id: r.upo_link for d, r in some if r.upo_link})
-        heard = {document.id for document, _ in plain}
-        for document, row in present:
-            if document.id not in heard:
+        heard = {one.id for one in numbered}
+        for row_id, row in present:
+            if row_id not in heard:
+                with self.database.reading() as tx:
+                    document = documents.get(tx, row_id)
                 self._hear(document, row, now)
 
     def _hear(self, document: Document, row: InvoiceStatus, now: datetime) -> None:

@@ -150,6 +150,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("row_due_at IS NOT NULL"),
         postgresql_where=sa.text("row_due_at IS NOT NULL"),
     )
+    op.create_index("ix_incoming_stored_at_ksef", "incoming", ["stored_at_ksef", "ksef_number", "roles"], unique=False)
     op.create_index("ix_incoming_sha256", "incoming", ["sha256"], unique=False)
     op.create_table(
         "rulebooks",

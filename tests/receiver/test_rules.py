@@ -152,9 +152,12 @@ def test_what_a_seller_wrote_never_leads_out_of_the_folder() -> None:
         assert folder == "nieprzypisane" or (folder.count("/") == 1 and folder_fault(folder) == "")
 
 
-@pytest.mark.parametrize("reserved", ["NUL", "con", "Com1", "lpt9.xml"])
-def test_names_that_windows_keeps_for_itself_are_changed(reserved: str) -> None:
-    assert safe_component(reserved) == f"{reserved}_"
+@pytest.mark.parametrize(
+    ("reserved", "name"),
+    [("NUL", "NUL_"), ("con", "con_"), ("Com1", "Com1_"), ("lpt9.xml", "lpt9_.xml"), ("NUL.0", "NUL_.0")],
+)
+def test_names_that_windows_keeps_for_itself_are_changed(reserved: str, name: str) -> None:
+    assert safe_component(reserved) == name
 
 
 @given(st.text())
