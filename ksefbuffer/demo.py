@@ -1,6 +1,7 @@
 """``ksefbuffer demo``: a local KSeF, a buffer and a handful of invoices, all in one folder and one process.
 
-Everything goes the way an ERP's would: files renamed into the inbox, answers read from the outbox.
+Everything goes the way an ERP's would: files renamed into the inbox, answers read from the outbox. Some suppliers'
+invoices lie in that KSeF as well, to be pulled and filed by rules.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ import click
 from ksefbuffer import config as settings
 from ksefbuffer import worker
 from ksefbuffer.errors import ConfigurationFault
+from ksefbuffer.queue import pulls
 from ksefbuffer.queue.db import Database
+from ksefbuffer.receiver.stock import bring_in
 from ksefbuffer.sandbox import Sandbox
 
 NIP = "5265877635"
@@ -108,8 +111,8 @@ def _logging_to(file: Path) -> Iterator[None]:
 @contextmanager
 def _everything(
     place: Path, port: int, environ: Mapping[str, str], stop: threading.Event
-) -> Iterator[tuple[Path, str, threading.Thread]]:
-    """The sandbox and the buffer at work. Gives the folder, the sandbox's address and the worker's thread."""
+) -> Iterator[tuple[Path, Sandbox, str, threading.Thread]]:
+    """The sandbox and the buffer at work. Gives the folder, the sandbox, its address and the worker's thread."""
     database = Database(f"sqlite:///{place / 'data' / 'ksefbuffer.db'}")
     # Before the sandbox: a second demo in this folder must not touch the first one's KSeF.
     with database.sole_worker(wait=stop):
@@ -128,12 +131,13 @@ def _everything(
             buffer = worker.assemble(settings.load(file, environ), database=database)
             try:
                 worker.prepare(buffer)
+                _bring_in_rules(database)
                 work = worker.Worker(buffer)
                 work.stop = stop
                 thread = threading.Thread(target=work.run, name="worker")
                 thread.start()
                 try:
-                    yield place, server.root, thread
+                    yield place, sandbox, server.root, thread
                 finally:
                     stop.set()
                     thread.join()
@@ -145,27 +149,33 @@ def _everything(
 def _config(base_url: str) -> str:
     return (
         f'{_MARK}\nnip = "{NIP}"\nenvironment = "sandbox"\ndata_dir = "data"\n\n'
-        f'[ksef]\nbase_url = "{base_url}"\n\n[sending]\nsession_idle_seconds = 20\n'
+        f'[ksef]\nbase_url = "{base_url}"\n\n[sending]\nsession_idle_seconds = 20\n\n'
+        # All of a year's windows would be asked for, and this KSeF is new.
+        f"[incoming]\nsince = {worker.utc_now().date() - timedelta(days=7)}\n"
     )
 
 
-def _show(place: Path, address: str, work: threading.Thread, *, once: bool, stop: threading.Event) -> int:
+def _show(
+    place: Path, sandbox: Sandbox, address: str, work: threading.Thread, *, once: bool, stop: threading.Event
+) -> int:
     board = Board(place / "outbox")
     today = worker.utc_now().astimezone(_WARSAW).date()
     # A folder used before keeps its invoices; the new ones get numbers and names of their own.
     run_mark = worker.utc_now().astimezone(_WARSAW).strftime("-%H%M%S") if board.told else ""
     examples = Examples(place / "inbox", today, run_mark)
+    # Pulled at once only by a buffer that has never pulled: a later demo would wait for its next turn.
+    suppliers = Suppliers(place / "incoming", [] if run_mark else sandbox.seed(_bought(today)))
     _introduce(place, address)
     deadline = worker.utc_now() + _ONCE_WITHIN
     while not stop.is_set() and work.is_alive():
         examples.drop_what_is_due(board.told)
-        for line in board.news():
+        for line in (*board.news(), *suppliers.news()):
             click.echo(f"{worker.utc_now().astimezone(_WARSAW):%H:%M:%S}  {line}")
         answered = examples.answered(board.told)
-        if once and (answered is not None or worker.utc_now() > deadline):
+        if once and ((answered is not None and not suppliers.missing) or worker.utc_now() > deadline):
             break
         stop.wait(_LOOK_EVERY_S)
-    as_expected = examples.answered(board.told)
+    as_expected = examples.answered(board.told) and not suppliers.missing
     if not work.is_alive() and not stop.is_set():
         click.echo(f"Bufor przerwał pracę; powód jest w {place / 'demo.log'}. / The buffer stopped; see demo.log.")
         return 1
@@ -184,13 +194,16 @@ ksefbuffer: pokaz / demo
       {place / "inbox"}
       a odpowiedzi (NAZWA.ksef.json, NAZWA.upo.xml, NAZWA.qr1.png) do
       {place / "outbox"}
-      Wrzuć do pierwszego własną fakturę FA(3): sprzedawca (Podmiot1) musi mieć NIP {NIP}.
+      Faktury od dostawców bufor pobiera z KSeF i układa według reguł w
+      {place / "incoming"}
+      Wrzuć do pierwszego folderu własną fakturę FA(3): sprzedawca (Podmiot1) musi mieć NIP {NIP}.
       Stan w drugim oknie: {command} status
       Ctrl-C kończy pokaz; dziennik: demo.log.
 
   EN  A local KSeF ({address}/v2) and the buffer are at work. Example invoices go into the first
-      folder above, answers come back in the second. Drop an FA(3) of your own: its seller (Podmiot1)
-      must have NIP {NIP}. In another window: {command} --lang en status
+      folder above, answers come back in the second; suppliers' invoices are pulled from KSeF and filed by
+      rules in the third. Drop an FA(3) of your own into the first: its seller (Podmiot1) must have NIP
+      {NIP}. In another window: {command} --lang en status
       Ctrl-C ends the demo; the log is demo.log.
 """
     )
@@ -328,6 +341,105 @@ class Examples:
         partial.write_bytes(example.content)
         partial.rename(self._inbox / f"{example.name}.xml")
         self._dropped[example.name] = example
+
+
+@dataclass
+class Suppliers:
+    """The invoices that suppliers sent us: ``missing`` are the KSeF numbers of those not filed yet."""
+
+    folder: Path
+    numbers: Sequence[str]
+
+    def __post_init__(self) -> None:
+        self.missing = set(self.numbers)
+
+    def news(self) -> Iterator[str]:
+        for path in sorted(self.folder.rglob("*.xml")) if self.missing else ():
+            number = path.stem.rsplit("_", 1)[-1]
+            if number in self.missing:
+                self.missing.remove(number)
+                yield f"{'z KSeF / from KSeF':<26} {path.relative_to(self.folder.parent)}"
+
+
+_SHOP_7 = "5901234123457"
+_ENERGY = "8988943983"
+_RULES = f"""\
+[company]
+names = ["Hurtownia Pod Dębem sp. z o.o."]
+headquarters = ["ul. Fabryczna 12, 02-777 Warszawa"]
+
+[[rule]]
+name = "sprzedaż własna"
+when = [{{ field = "role", equals = "seller" }}]
+target = "sprzedaż"
+
+[[rule]]
+name = "media"
+when = [{{ field = "seller_nip", equals = "{_ENERGY}" }}]
+target = "koszty/media"
+tags = ["koszt"]
+
+[[rule]]
+name = "sklepy"
+when = [{{ field = "store", present = true }}]
+target = "sklepy/{{store.number}}"
+
+[[store]]
+number = "7"
+name = "Sklep 7 Gdynia"
+gln = ["{_SHOP_7}"]
+address = ["ul. Portowa 5, 81-350 Gdynia"]
+
+[[store]]
+number = "12"
+name = "Sklep 12 Kraków"
+address = ["ul. Polna 3, 30-001 Kraków"]
+"""
+
+
+def _bring_in_rules(database: Database) -> None:
+    """Once: a demo that goes on in its folder keeps what was made of them there."""
+    with database.reading() as tx:
+        known = pulls.rulebook_version(tx)
+    if not known:
+        at = worker.utc_now()
+        bring_in(database, _RULES, nip=NIP, environment="sandbox", at=at, actor="demo", note="demo")
+
+
+def _bought(today: date) -> Iterator[bytes]:
+    """Four purchases: for a shop by its GLN, for one by its address, a cost, and one that does not add up."""
+    ours = _party("Podmiot2", NIP, "Hurtownia Pod Dębem sp. z o.o.", "ul. Fabryczna 12", "02-777 Warszawa")
+    by_gln = _receiver("Sklep 7", "ul. Portowa 5", "81-350 Gdynia", f"<GLN>{_SHOP_7}</GLN>")
+    by_address = _receiver("Magazyn odbiorcy", "Polna 3", "30-001 Kraków")
+    dairy = ("8596371687", "Mleczarnia Łąka sp. z o.o.")
+    for index, (nip, name, rows, third, wrong) in enumerate(
+        (
+            (*dairy, [_Row("Mleko 2 % 1 l", "szt.", 240, "2.89", "5")], by_gln, False),
+            (
+                "5534343322",
+                "Palarnia Kawy Żar S.A.",
+                [_Row("Kawa ziarnista 1 kg", "szt.", 30, "41.00", "23")],
+                by_address,
+                False,
+            ),
+            (_ENERGY, "Energia Miasta S.A.", [_Row("Energia elektryczna", "kWh", 1800, "0.62", "23")], "", False),
+            (*dairy, [_Row("Masło 200 g", "szt.", 100, "6.10", "5")], "", True),
+        ),
+        1,
+    ):
+        invoice = _invoice(f"FS/{index}/{today:%m/%Y}", today, rows).decode()
+        seller = _party("Podmiot1", nip, name, "ul. Rynek 1", "50-101 Wrocław")
+        start, end = invoice.index("<Podmiot1>"), invoice.index("<Fa>")
+        whole = invoice[:start] + seller + ours + third + invoice[end:]
+        yield (whole.replace("<P_15>", "<P_15>1", 1) if wrong else whole).encode()
+
+
+def _receiver(name: str, street: str, town: str, gln: str = "") -> str:
+    return (
+        f"<Podmiot3><DaneIdentyfikacyjne><BrakID>1</BrakID><Nazwa>{name}</Nazwa></DaneIdentyfikacyjne>"
+        f"<Adres><KodKraju>PL</KodKraju><AdresL1>{street}</AdresL1><AdresL2>{town}</AdresL2>{gln}</Adres>"
+        "<Rola>2</Rola></Podmiot3>"
+    )
 
 
 # The invoices: FA(3), small but whole.
