@@ -50,7 +50,7 @@ _MOST_BYTES_AT_ONCE = 32_000_000
 @dataclass(frozen=True, repr=False)
 class NewIncoming:
     """An invoice as it came. ``meta`` is KSeF's metadata as JSON text; ``keys`` are pairs of a kind (account, advance,
-    corrected, delivery) and a value; ``search`` its words, folded."""
+    corrected, delivery, original) and a value; ``search`` its words, folded."""
 
     ksef_number: str
     sha256: str
@@ -611,6 +611,24 @@ def _by_keys(tx: Connection, kind: str, values: Sequence[str], condition: Column
 
 def _latest(query: Any) -> Any:
     return query.order_by(incoming.c.id.desc()).limit(_MOST_ANSWERS)
+
+
+def correcting(tx: Connection, ksef_numbers: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[Incoming]:
+    """Stored corrections of these invoices: by KSeF number, or by seller and folded number; the earliest first."""
+    if not ksef_numbers and not pairs:
+        return []
+    by_number = and_(incoming_keys.c.kind == "corrected", incoming_keys.c.value.in_(ksef_numbers))
+    by_pair = and_(
+        incoming_keys.c.kind == "original",
+        incoming_keys.c.value.in_([key for _, key in pairs]),
+        tuple_(incoming.c.seller_nip, incoming_keys.c.value).in_(pairs),
+    )
+    found = (
+        select(incoming_keys.c.incoming)
+        .join(incoming, incoming.c.id == incoming_keys.c.incoming)
+        .where(or_(by_number, by_pair))
+    )
+    return [_incoming(row) for row in tx.execute(_selection.where(incoming.c.id.in_(found)).order_by(incoming.c.id))]
 
 
 def folder_of(tx: Connection, ksef_numbers: Sequence[str], seller_nip: str, number_keys: Sequence[str]) -> str | None:

@@ -437,14 +437,15 @@ incoming = Table(
     ),
 )
 
-# What a stored invoice is found again by: deliveries, accounts, invoices it corrects, advances it settles.
+# What a stored invoice is found again by: deliveries, accounts, invoices it corrects (by KSeF number; by the seller's
+# own number as "original"), advances it settles.
 incoming_keys = Table(
     "incoming_keys",
     metadata,
     Column("incoming", Key, ForeignKey("incoming.id"), primary_key=True),
     Column("kind", String(12), primary_key=True),
     Column("value", Text, primary_key=True),
-    CheckConstraint(_among("kind", ("account", "advance", "corrected", "delivery")), name="kind"),
+    CheckConstraint(_among("kind", ("account", "advance", "corrected", "delivery", "original")), name="kind"),
     Index("ix_incoming_keys_value", "kind", "value"),
 )
 

@@ -149,11 +149,23 @@ class Stock:
                 for key in (number, (new[number].seller_nip, new[number].number_key)):
                     folders.setdefault(key, judgement.folder)
             incoming.judge(tx, judged, at=at, actor="rules", row=self.rows)
+            self._let_corrections_follow(tx, [new[number] for number in stored], at)
             for number, had in incoming.known(tx, [number for number in read if number not in stored]).items():
                 self._grow(tx, had, read[number][0].roles, at=at, actor=actor)
             if then is not None:
                 then(tx)
         return Taken(len(stored), len(read) - len(stored))
+
+    def _let_corrections_follow(self, tx: Any, originals: Sequence[NewIncoming], at: datetime) -> None:
+        """Corrections that came before what they correct, in another role or another package."""
+        pairs = sorted({(one.seller_nip, one.number_key) for one in originals if one.number_key})
+        waiting = incoming.correcting(tx, [one.ksef_number for one in originals], pairs)
+        archive, judged = self._archive(tx), dict[int, Judgement]()
+        for had in waiting:
+            judgement = self._again(archive, had, had.roles, at, {})
+            if _made(judgement) != _made_of(had):
+                judged[had.id] = judgement
+        incoming.judge(tx, judged, at=at, actor="rules", note="przyszła faktura korygowana", row=self.rows)
 
     def grow(self, roles: Iterable[tuple[str, frozenset[str]]], *, at: datetime, actor: str) -> None:
         """Our roles in invoices that are stored, by KSeF number, when nothing else is new of them. Raises
@@ -352,6 +364,7 @@ def _keys(received: Received) -> Iterable[tuple[str, str]]:
         "advance": (one.ksef_number for one in received.advances),
         "corrected": (one.ksef_number for one in received.corrected),
         "delivery": delivery_keys(received),
+        "original": (number_key(one.number) for one in received.corrected),
     }
     for kind, values in kinds.items():
         for value in list(dict.fromkeys(filter(None, values)))[:_KEYS_OF_A_KIND]:

@@ -179,7 +179,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=12), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.CheckConstraint(
-            "kind IN ('account', 'advance', 'corrected', 'delivery')", name=op.f("ck_incoming_keys_kind")
+            "kind IN ('account', 'advance', 'corrected', 'delivery', 'original')", name=op.f("ck_incoming_keys_kind")
         ),
         sa.ForeignKeyConstraint(["incoming"], ["incoming.id"], name=op.f("fk_incoming_keys_incoming")),
         sa.PrimaryKeyConstraint("incoming", "kind", "value", name=op.f("pk_incoming_keys")),

@@ -164,6 +164,18 @@ def test_the_same_number_twice_is_found_out(stock: Stock) -> None:
     assert "niezasadna" in newest.tags
 
 
+def test_a_correction_that_came_first_follows_its_original_when_that_comes(stock: Stock) -> None:
+    bring(stock, generator.rulebook_toml())
+    some = list(generator.many(200, seed=3))
+    originals = {made.ksef_number: made for made in some}
+    first = [made for made in some if made.corrects and made.folder.startswith("sklepy")]
+    assert len(first) > 3
+    take(stock, [of(made) for made in first])
+    take(stock, [of(originals[made.corrects]) for made in first])
+    folders = {one.ksef_number: one.folder for one in stored(stock)}
+    assert {made.ksef_number: folders[made.ksef_number] for made in first} == {m.ksef_number: m.folder for m in first}
+
+
 def test_changed_rules_refile_what_is_there(stock: Stock) -> None:
     some = list(generator.many(80, seed=5))
     take(stock, [of(made) for made in some])
