@@ -161,10 +161,17 @@ _STRAY_BYTES = "ksefbuffer_stray_bytes"
 codecs.register_error(_STRAY_BYTES, _stray_bytes)
 
 
+# The first bytes of such signs in UTF-8 (C2 to C5, E2), read as Windows-1250, Latin-2 or Windows-1252.
+_LEADS = frozenset("ÂĂÄĹâÃÅ")
+
+
 def _ungarbled(text: str, damage: list[str]) -> str:
     """UTF-8 that was once read as Windows-1250 (or Latin-1, or Latin-2) and written as UTF-8 again, put right."""
 
     def mend(run: re.Match[str]) -> str:
+        # "ÓŁ" would make a Cyrillic letter: only runs that begin as the bytes of such signs do are mended.
+        if run[0][0] not in _LEADS and not re.search("[\x80-\x9f]", run[0]):
+            return run[0]
         for encoding in ("cp1250", "iso-8859-2", "cp1252"):
             try:
                 original = b"".join(

@@ -116,6 +116,11 @@ def test_doubly_encoded_letters_are_put_right() -> None:
     assert received.damage == ("polskie litery były podwójnie zakodowane",)
 
 
+def test_good_letters_beside_garbled_ones_stay() -> None:
+    received = read_received(fa().replace("Młyn".encode(), "SPÓŁKA Ĺ»ABKA".encode()))
+    assert received.seller.name == "SPÓŁKA ŻABKA"
+
+
 def test_sound_letters_are_never_touched() -> None:
     received = read_received(fa().replace("Młyn".encode(), "Äußere Ĺupča ŁÓDŹ".encode()))
     assert received.seller.name == "Äußere Ĺupča ŁÓDŹ"
