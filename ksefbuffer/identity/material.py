@@ -6,6 +6,7 @@ Formats: certificates PEM or DER; keys PKCS#8 (encrypted or not), SEC1, PKCS#1, 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -19,17 +20,22 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, Pub
 from cryptography.hazmat.primitives.serialization import pkcs12 as pkcs12_format
 
 from ksefbuffer.errors import CredentialFault
+from ksefbuffer.identity.codes import sign_code
+from ksefbuffer.identity.recognition import is_qualified
 
 LARGEST_FILE = 1_000_000
 SMALLEST_RSA_BITS = 2048
 SMALLEST_EC_BITS = 256
+
+_KEY_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 class CredentialKind(StrEnum):
     """What a certificate may do by its key usage: log in (digitalSignature), or sign offline invoices' QR codes
-    (nonRepudiation alone). UNRESTRICTED has no key usage extension and may log in."""
+    (nonRepudiation alone). UNRESTRICTED has no key usage extension and may do both. A qualified certificate, whose
+    usage is often nonRepudiation alone, is for logging in."""
 
     AUTHENTICATION = "authentication"
     OFFLINE = "offline"
@@ -51,7 +57,7 @@ class Credential:
         return self.certificate.subject.rfc4514_string()
 
     @property
-    def serial_number(self) -> str:
+    def serial_hex(self) -> str:
         """The serial number in 16 or more upper-case hex digits, as KSeF writes it."""
         return f"{self.certificate.serial_number:016X}"
 
@@ -64,6 +70,14 @@ class Credential:
     def expires_at(self) -> datetime:
         """The last moment of validity, UTC."""
         return self.certificate.not_valid_after_utc
+
+    def sign_code(self, text: bytes) -> bytes:
+        """The signature that goes into KOD II: see ``codes.sign_code``. Raises CredentialFault."""
+        return sign_code(self.private_key, text)
+
+    def secret(self) -> bytes:
+        """The private key, PKCS#8 in DER, to be sealed at once."""
+        return secret_of(self.private_key)
 
     def check_valid(self, now: datetime) -> None:
         """Raises CredentialFault when the certificate is not valid at ``now``."""
@@ -106,6 +120,50 @@ class Credential:
                 "Ten certyfikat nie służy do podpisywania (brak digitalSignature i nonRepudiation).",
                 action="Podaj certyfikat pobrany z KSeF albo kwalifikowany certyfikat podpisu lub pieczęci.",
             )
+
+
+def secret_of(key: PrivateKey) -> bytes:
+    """The key, PKCS#8 in DER, to be sealed at once."""
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def credential_of(certificate_pem: str, secret: bytes) -> Credential:
+    """The credential of a kept certificate and what ``Credential.secret`` gave. Raises CredentialFault when they do not
+    belong together or cannot be read."""
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem.encode("ascii"))
+        key = _usable(serialization.load_der_private_key(secret, None))
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise CredentialFault(
+            "Zapisanego certyfikatu lub jego klucza nie da się odczytać.",
+            action="Odtwórz bazę z kopii zapasowej albo zaimportuj certyfikat ponownie (ksefbuffer cert import).",
+        ) from None
+    if not _same_key(certificate, key):
+        raise _other_key()
+    return Credential(certificate, key, _kind(certificate))
+
+
+def load_files(first: Path, second: Path | None, password: str | None) -> Credential:
+    """The credential from what a person has: a certificate and its key, or one file with both (PEM or PKCS#12).
+    Raises CredentialFault."""
+    if second is not None:
+        return _from_pair(first, second, password)
+    content = _content(first, "certyfikatu")
+    if _is_pem(content) and _looks_like_key(content) and _certificates(content):
+        return _from_pair(first, first, password)
+    if _certificates(content):
+        raise CredentialFault(
+            f"Plik {first} zawiera sam certyfikat, bez klucza prywatnego.",
+            action="Podaj też plik z kluczem prywatnym (.key), zapisany przy składaniu wniosku o certyfikat.",
+        )
+    if _looks_like_key(content):
+        raise CredentialFault(
+            f"Plik {first} zawiera sam klucz prywatny, bez certyfikatu.",
+            action="Podaj plik z certyfikatem (.crt, .cer, .pem), a po nim plik z kluczem.",
+        )
+    return _from_pkcs12(first, password)
 
 
 def load_credential(
@@ -156,10 +214,7 @@ def _from_pair(certificate: Path, private_key: Path, password: str | None) -> Cr
     # A file with the whole chain may have the issuer first.
     mine = next((one for one in certificates if _same_key(one, key)), None)
     if mine is None:
-        raise CredentialFault(
-            "Klucz prywatny nie pasuje do certyfikatu.",
-            action="Podaj klucz, dla którego wydano ten certyfikat, albo certyfikat wydany dla tego klucza.",
-        )
+        raise _other_key()
     return Credential(mine, key, _kind(mine))
 
 
@@ -181,6 +236,13 @@ def _from_pkcs12(path: Path, password: str | None) -> Credential:
         )
     usable = _usable(key)
     return Credential(certificate, usable, _kind(certificate))
+
+
+def _other_key() -> CredentialFault:
+    return CredentialFault(
+        "Klucz prywatny nie pasuje do certyfikatu.",
+        action="Podaj klucz, dla którego wydano ten certyfikat, albo certyfikat wydany dla tego klucza.",
+    )
 
 
 def _pkcs12_fault(path: Path, content: bytes, password: str | None, fault: Exception) -> CredentialFault:
@@ -252,6 +314,9 @@ def _looks_like_key(content: bytes) -> bool:
 
 def _key(content: bytes, path: Path, password: str | None) -> PrivateKeyTypes:
     load = serialization.load_pem_private_key if _is_pem(content) else serialization.load_der_private_key
+    # Before the key there may be the curve's parameters, or the certificate.
+    block = _KEY_BLOCK.search(content)
+    content = block[0] if block else content
     try:
         try:
             return load(content, None)
@@ -278,14 +343,14 @@ def _key(content: bytes, path: Path, password: str | None) -> PrivateKeyTypes:
 def _password_missing(path: Path) -> CredentialFault:
     return CredentialFault(
         f"Plik {path} jest zaszyfrowany, a nie podano hasła.",
-        action="Podaj plik z hasłem w private_key_password_file.",
+        action="Podaj hasło: przy imporcie albo w pliku wskazanym przez private_key_password_file.",
     )
 
 
 def _password_wrong(path: Path) -> CredentialFault:
     return CredentialFault(
         f"Hasło do pliku {path} jest niewłaściwe.",
-        action="Popraw hasło w pliku private_key_password_file (bez spacji i pustych wierszy na końcu).",
+        action="Podaj właściwe hasło (w pliku private_key_password_file bez spacji i pustych wierszy na końcu).",
     )
 
 
@@ -318,7 +383,9 @@ def _kind(certificate: x509.Certificate) -> CredentialKind:
         return CredentialKind.UNRESTRICTED
     if usage.digital_signature:
         return CredentialKind.AUTHENTICATION
-    return CredentialKind.OFFLINE if usage.content_commitment else CredentialKind.UNFIT
+    if not usage.content_commitment:
+        return CredentialKind.UNFIT
+    return CredentialKind.AUTHENTICATION if is_qualified(certificate) else CredentialKind.OFFLINE
 
 
 def _day(moment: datetime) -> str:

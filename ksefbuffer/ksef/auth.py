@@ -35,6 +35,9 @@ from ksefbuffer.ksef.xades import Identifier, SigningCredential, login_document,
 
 log = logging.getLogger(__name__)
 
+# signxml logs whole login documents at DEBUG, the challenge included.
+logging.getLogger("signxml").setLevel(logging.WARNING)
+
 RENEW_BEFORE = timedelta(minutes=2)
 # With a clock far ahead of KSeF's every token looks expired; then 401s decide, not our clock, except once a minute.
 LEAST_USE = timedelta(minutes=1)
@@ -60,7 +63,12 @@ class TokenLogin:
     token: str = field(repr=False)
 
 
-Login = CertificateLogin | TokenLogin
+@dataclass(frozen=True)
+class NoLogin:
+    """No way in of our own: access comes only by ``Access.submit``, with a document that a person signed elsewhere."""
+
+
+Login = CertificateLogin | TokenLogin | NoLogin
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,9 @@ class _Token:
 
 
 @dataclass(frozen=True)
-class _Challenge:
+class Challenge:
+    """What a login document has to hold, and when KSeF gave it (ms since 1970). Lives for 10 minutes, for one use."""
+
     challenge: str = field(repr=False)
     timestamp_ms: int
 
@@ -95,8 +105,8 @@ class _LoginAgain(Exception):
 class Access:
     """The current access token of one context. Safe to share between threads.
 
-    ``token``, ``renewed`` and ``login_now`` raise Unauthorised (a person must act), Unreachable, RateLimited, Blocked,
-    Unavailable, or OutcomeUnknown when KSeF would not say how the login ended.
+    ``token``, ``renewed``, ``login_now``, ``adopt`` and ``submit`` raise Unauthorised (a person must act), Unreachable,
+    RateLimited, Blocked, Unavailable, or OutcomeUnknown when KSeF would not say how the login ended.
     """
 
     def __init__(
@@ -109,9 +119,9 @@ class Access:
         clock: Callable[[], datetime],
         sleep: Callable[[float], None],
     ) -> None:
+        self.context = context
         self._wire = wire
         self._login = login
-        self._context = context
         self._public_keys = public_keys
         self._clock = clock
         self._sleep = sleep
@@ -135,6 +145,40 @@ class Access:
     def login_now(self) -> None:
         """Log in anew, whatever we hold: new rights become visible only so."""
         self._alone(lambda: False, self._log_in)
+
+    def adopt(self, login: Login) -> None:
+        """Log in by ``login``, and go on with it from now on; when that fails, the way in stays what it was."""
+        with self._lock:
+            before, self._login = self._login, login
+            try:
+                self._log_in()
+            except BaseException:
+                self._login = before
+                raise
+            self._last_fault = None
+            self._tries_ended += 1
+
+    def challenge(self) -> Challenge:
+        """A new challenge, for a document to be signed elsewhere."""
+        return self._wire.call(
+            Call("challenge", "POST", "/auth/challenge", "anonymous", repeatable=True), _read_challenge
+        )
+
+    def submit(self, signed: bytes) -> None:
+        """Log in by a signed AuthTokenRequest, its exact bytes, as it came back from whoever signed it.
+
+        One try, as a challenge serves once. The access lasts while it can be refreshed: 7 days.
+        """
+        with self._lock:
+            try:
+                reference, token = self._post_document("login_by_document", signed)
+                self._finish(reference, token)
+            except Refused as fault:
+                raise _refused_login(fault) from None
+            except _LoginAgain as again:
+                raise again.fault from None
+            self._last_fault = None
+            self._tries_ended += 1
 
     def _alone(self, satisfied: Callable[[], bool], obtain: Callable[[], None]) -> str:
         seen = self._tries_ended
@@ -184,7 +228,9 @@ class Access:
             raise again.fault from None
 
     def _log_in_once(self) -> None:
-        reference, token = self._begin()
+        self._finish(*self._begin())
+
+    def _finish(self, reference: str, token: str) -> None:
         self._await(reference, token)
         try:
             self._access, self._refresh = self._wire.call(
@@ -196,9 +242,14 @@ class Access:
         log.info("logged in, access valid until %s", self._access.valid_until.isoformat())
 
     def _begin(self) -> tuple[str, str]:
-        challenge = self._wire.call(
-            Call("challenge", "POST", "/auth/challenge", "anonymous", repeatable=True), _read_challenge
-        )
+        if isinstance(self._login, NoLogin):
+            raise Unauthorised(
+                "Bufor nie ma jeszcze certyfikatu ani tokenu, którym mógłby zalogować się do KSeF.",
+                action="Zaimportuj certyfikat (ksefbuffer cert import) albo zaloguj się pierwszy raz podpisem: "
+                "ksefbuffer cert auth-request.",
+                operation="challenge",
+            )
+        challenge = self.challenge()
         try:
             if isinstance(self._login, CertificateLogin):
                 return self._begin_by_certificate(self._login, challenge)
@@ -211,16 +262,19 @@ class Access:
                 raise _LoginAgain(unauthorised) from None
             raise unauthorised from None
 
-    def _begin_by_certificate(self, login: CertificateLogin, challenge: _Challenge) -> tuple[str, str]:
-        document = login_document(challenge.challenge, self._context.kind, self._context.value, login.identifier)
+    def _begin_by_certificate(self, login: CertificateLogin, challenge: Challenge) -> tuple[str, str]:
+        document = login_document(challenge.challenge, self.context.kind, self.context.value, login.identifier)
+        return self._post_document("login_by_certificate", sign(document, login.credential, self._clock()))
+
+    def _post_document(self, operation: str, signed: bytes) -> tuple[str, str]:
         return self._wire.call(
-            Call("login_by_certificate", "POST", "/auth/xades-signature", "anonymous"),
+            Call(operation, "POST", "/auth/xades-signature", "anonymous"),
             _read_operation,
-            content=sign(document, login.credential, self._clock()),
+            content=signed,
             content_type="application/xml",
         )
 
-    def _begin_by_token(self, login: TokenLogin, challenge: _Challenge) -> tuple[str, str]:
+    def _begin_by_token(self, login: TokenLogin, challenge: Challenge) -> tuple[str, str]:
         key = self._public_keys.of(FOR_TOKENS)
         if key is None:
             raise Unavailable(
@@ -231,7 +285,7 @@ class Access:
             _read_operation,
             json={
                 "challenge": challenge.challenge,
-                "contextIdentifier": {"type": self._context.kind, "value": self._context.value},
+                "contextIdentifier": {"type": self.context.kind, "value": self.context.value},
                 "encryptedToken": wrap(key, f"{login.token}|{challenge.timestamp_ms}".encode()),
                 "publicKeyId": key.identifier,
             },
@@ -291,6 +345,11 @@ _STATUS_ACTIONS = {
 }
 
 _REFUSAL_ACTIONS = {
+    "9101": "Wyślij dokładnie ten plik, który przygotował bufor, podpisany i niczym nie zmieniony.",
+    "9102": "Podpisz dokument podpisem XAdES (otoczonym) i wyślij plik podpisany.",
+    "9103": "Dokument może mieć tylko jeden podpis; przygotuj nowy poleceniem ksefbuffer cert auth-request.",
+    "9105": "Podpisz dokument podpisem XAdES w postaci otoczonej i po podpisaniu niczego w pliku nie zmieniaj.",
+    "21111": "Wyzwanie wygasło albo zostało już użyte: przygotuj nowy dokument (ksefbuffer cert auth-request).",
     "21115": "Sprawdź certyfikat: środowisko KSeF, datę ważności i dane podmiotu (NIP lub PESEL); "
     "sprawdź też zegar komputera.",
     "21117": "Sprawdź auth.identifier i auth.internal_id: nie pasują do rodzaju kontekstu.",
@@ -325,12 +384,12 @@ def _worth_another_login(fault: BaseException) -> bool:
     return isinstance(fault, _LoginAgain | Unreachable)
 
 
-def _read_challenge(answer: Answer) -> _Challenge:
+def _read_challenge(answer: Answer) -> Challenge:
     whole = mapping(answer.json())
     stamp = whole.get("timestampMs")
     if stamp is None:
         stamp = int(moment(whole.get("timestamp")).timestamp() * 1000)
-    return _Challenge(text(whole.get("challenge")), integer(stamp))
+    return Challenge(text(whole.get("challenge")), integer(stamp))
 
 
 def _read_operation(answer: Answer) -> tuple[str, str]:

@@ -23,8 +23,10 @@ from ksefbuffer.errors import (
 )
 from ksefbuffer.invoice.forms import Form
 from ksefbuffer.ksef import reading
+from ksefbuffer.ksef.auth import Login
 from ksefbuffer.ksef.batches import BatchCalls
 from ksefbuffer.ksef.calls import given_reference, no_page, public_keys, quoted, session_path
+from ksefbuffer.ksef.certificates import CertificateCalls
 from ksefbuffer.ksef.crypto import (
     b64,
     encrypt,
@@ -36,14 +38,17 @@ from ksefbuffer.ksef.failures import UNKNOWN_SESSION
 from ksefbuffer.ksef.limits import Limit
 from ksefbuffer.ksef.metadata import METADATA_PAGE_SIZE, MetadataCalls, query_filters
 from ksefbuffer.ksef.shapes import DateType, InvoiceMetadata, OpenSession, Period, SessionKey, SessionLimits, Subject
+from ksefbuffer.ksef.signed import LoginRequest, login_request
+from ksefbuffer.ksef.tokens import TokenCalls
 from ksefbuffer.ksef.wire import Answer, Call
+from ksefbuffer.ksef.xades import Identifier
 
 SESSION_LIVES = timedelta(hours=12)
 CLOSE_PAUSES_S = (1.0, 2.0, 4.0)
 QUERY_WINDOW = timedelta(days=90)
 
 
-class Ksef(BatchCalls, MetadataCalls, ExportCalls):
+class Ksef(BatchCalls, MetadataCalls, ExportCalls, CertificateCalls, TokenCalls):
     """All calls, in one door. How to make one: ``Calls``."""
 
     # --- access
@@ -52,6 +57,25 @@ class Ksef(BatchCalls, MetadataCalls, ExportCalls):
         """Log in anew, whatever access we hold. Raises Unauthorised when a person must act; OutcomeUnknown when KSeF
         would not say how the login ended."""
         self._access.login_now()
+
+    def adopt(self, login: Login) -> None:
+        """Log in by ``login`` and use it from now on; when that fails, the way in stays what it was. Raises like
+        ``login_now``."""
+        self._access.adopt(login)
+
+    def auth_request(self, identifier: Identifier = "certificate_subject") -> LoginRequest:
+        """A document with a new challenge, to be signed elsewhere within 10 minutes and given to ``auth_submit``."""
+        challenge = self._access.challenge()
+        return login_request(challenge.challenge, challenge.timestamp_ms, self._access.context, identifier)
+
+    def auth_submit(self, request: LoginRequest, signed: bytes) -> None:
+        """Log in by the signed document, its exact bytes; the access so gained serves all other calls, for 7 days.
+
+        Raises CredentialFault before any call when the document is not the one asked for, bears no signature, or came
+        late; then like ``login_now``.
+        """
+        request.check(signed, self._clock())
+        self._access.submit(signed)
 
     def reachable(self) -> bool:
         """Whether KSeF answers at all: one call without login, not repeated."""

@@ -80,7 +80,37 @@ _NAMES = {
     "fetch_part": "pobranie części wyeksportowanej paczki",
     "download": "pobranie faktury",
     "rate_limits": "odczyt limitów",
+    "login_by_document": "logowanie podpisanym dokumentem",
+    "certificate_limits": "odczyt limitów certyfikatów",
+    "enrolment_data": "pobranie danych do wniosku o certyfikat",
+    "enrol": "złożenie wniosku o certyfikat",
+    "enrolment": "odczyt stanu wniosku o certyfikat",
+    "retrieve_certificates": "pobranie certyfikatu",
+    "certificates": "odczyt listy certyfikatów",
+    "revoke_certificate": "unieważnienie certyfikatu",
+    "make_token": "wystawienie tokenu",
+    "tokens": "odczyt listy tokenów",
+    "token": "odczyt stanu tokenu",
+    "revoke_token": "unieważnienie tokenu",
     "session_limits": "odczyt limitów sesji",
+}
+
+# What a person can do about a refusal, by its code (FACTS §1.5).
+_ACTIONS = {
+    "25001": "O certyfikat można wnioskować tylko po zalogowaniu certyfikatem lub podpisem, nie tokenem KSeF: użyj "
+    "ksefbuffer cert auth-request.",
+    "25002": "O certyfikat można wnioskować tylko po zalogowaniu certyfikatem lub podpisem, nie tokenem KSeF: użyj "
+    "ksefbuffer cert auth-request.",
+    "25003": "Dane podmiotu w KSeF różnią się od danych we wniosku; złóż wniosek jeszcze raz.",
+    "25004": "To błąd programu; zgłoś go, podając treść komunikatu.",
+    "25006": "Wyczerpano limit wniosków o certyfikat; odnawia się z czasem. Nie składaj kolejnych bez potrzeby.",
+    "25007": "Wyczerpano limit czynnych certyfikatów: unieważnij w KSeF te, których już nie używasz.",
+    "25008": "Sprawdź numer seryjny i środowisko KSeF: tego certyfikatu tam nie ma.",
+    "25009": "Certyfikat jest już unieważniony, zablokowany albo nieważny; nic więcej nie trzeba robić.",
+    "25010": "Użyj klucza EC P-256 albo RSA 2048 bitów.",
+    "25011": "To błąd programu; zgłoś go, podając treść komunikatu.",
+    "26001": "Zaloguj się jako ktoś, kto sam ma te uprawnienia, albo nadaj tokenowi mniej uprawnień.",
+    "26002": "Tokeny wystawia się tylko w kontekście firmy (NIP) albo jednostki wewnętrznej.",
 }
 
 ASK_AGAIN = "Bufor sprawdzi w KSeF, co się stało, i ponowi sam; nie trzeba nic robić."
@@ -225,7 +255,7 @@ def fault_of(operation: str, status: int, body: bytes, retry_after_s: float | No
         )
     return Refused(
         f"KSeF odrzucił wywołanie ({what}){said}",
-        action="Przeczytaj szczegóły podane przez KSeF; bez zmian ponowienie nic nie da.",
+        action=_ACTIONS.get(problem.code, "Przeczytaj szczegóły podane przez KSeF; bez zmian ponowienie nic nie da."),
         **common,
     )
 

@@ -6,6 +6,7 @@ is a ValueError): a list read short would look like proof that an invoice is mis
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
@@ -14,16 +15,22 @@ from typing import Any
 from ksefbuffer.ksef.crypto import hex_of_b64_hash
 from ksefbuffer.ksef.limits import NO_LIMIT, Limit
 from ksefbuffer.ksef.shapes import (
+    CertificateLimits,
+    CertificateListed,
+    EnrolmentStatus,
     ExportPackage,
     ExportPart,
     ExportStatus,
     InvoiceMetadata,
     InvoiceStatus,
+    IssuedCertificate,
     MetadataPage,
     MetadataParty,
+    NewToken,
     SessionLimits,
     SessionListed,
     SessionStatus,
+    TokenListed,
     Unreadable,
     Upload,
     UpoPage,
@@ -367,3 +374,88 @@ def session_limits(value: object) -> dict[str, SessionLimits]:
         )
         for name, limits in ((name, mapping(whole.get(name))) for name in ("onlineSession", "batchSession"))
     }
+
+
+def certificate_limits(value: object) -> CertificateLimits:
+    """``GET /certificates/limits``. Raises ValueError."""
+    whole = mapping(value)
+    return CertificateLimits(
+        may_request=_flag(whole.get("canRequest")),
+        requests_left=integer(mapping(whole.get("enrollment")).get("remaining")),
+        certificates_left=integer(mapping(whole.get("certificate")).get("remaining")),
+    )
+
+
+def enrolment_data(value: object) -> dict[str, tuple[str, ...]]:
+    """``GET /certificates/enrollments/data``: the fields of the subject that are given, each with its values (a person
+    may have several given names). Raises ValueError without a name and a country."""
+    read: dict[str, tuple[str, ...]] = {}
+    for name, given in mapping(value).items():
+        values = tuple(one for one in (given if isinstance(given, list) else [given]) if isinstance(one, str) and one)
+        if values:
+            read[name] = values
+    if not {"commonName", "countryName"} <= read.keys():
+        raise Unreadable("a subject without a name or a country")
+    return read
+
+
+def enrolment_status(value: object) -> EnrolmentStatus:
+    """``GET /certificates/enrollments/{reference}``. Raises ValueError without a code, or when it is done and names no
+    certificate."""
+    whole = mapping(value)
+    code, description, details, _ = _status(whole.get("status"))
+    serial = optional_text(whole.get("certificateSerialNumber"))
+    if code == 200 and not serial:
+        raise Unreadable("a certificate without a number")
+    return EnrolmentStatus(code, ": ".join(filter(None, (description, "; ".join(details)))), serial)
+
+
+def issued_certificates(value: object) -> tuple[IssuedCertificate, ...]:
+    """``POST /certificates/retrieve``. Raises ValueError."""
+    return tuple(
+        IssuedCertificate(
+            serial=text(entry.get("certificateSerialNumber")),
+            name=optional_text(entry.get("certificateName")),
+            kind=optional_text(entry.get("certificateType")),
+            der=b64decode(text(entry.get("certificate")), validate=True),
+        )
+        for entry in map(mapping, items(mapping(value).get("certificates")))
+    )
+
+
+def certificates_page(value: object) -> tuple[tuple[CertificateListed, ...], bool]:
+    """One page of ``POST /certificates/query`` and whether there are more. Raises ValueError."""
+    whole = mapping(value)
+    listed = tuple(
+        CertificateListed(
+            serial=text(entry.get("certificateSerialNumber")),
+            name=optional_text(entry.get("name")),
+            kind=optional_text(entry.get("type")),
+            status=optional_text(entry.get("status")),
+            valid_from=optional_moment(entry.get("validFrom")),
+            valid_to=optional_moment(entry.get("validTo")),
+        )
+        for entry in map(mapping, items(whole.get("certificates")))
+    )
+    return listed, _flag(whole.get("hasMore"))
+
+
+def new_token(value: object) -> NewToken:
+    """``POST /tokens``. Raises ValueError."""
+    whole = mapping(value)
+    return NewToken(text(whole.get("referenceNumber")), text(whole.get("token")))
+
+
+def token_listed(value: object) -> TokenListed:
+    """One entry of ``GET /tokens``, or ``GET /tokens/{reference}``. Raises ValueError without reference or status."""
+    whole = mapping(value)
+    permissions, details = whole.get("requestedPermissions"), whole.get("statusDetails")
+    return TokenListed(
+        reference=text(whole.get("referenceNumber")),
+        description=optional_text(whole.get("description")),
+        permissions=tuple(map(str, permissions)) if isinstance(permissions, list) else (),
+        status=text(whole.get("status")),
+        details=tuple(map(str, details)) if isinstance(details, list) else (),
+        created_at=optional_moment(whole.get("dateCreated")),
+        last_used_at=optional_moment(whole.get("lastUseDate")),
+    )

@@ -76,6 +76,69 @@ class BatchSession:
 
 
 @dataclass(frozen=True)
+class CertificateLimits:
+    """How many certificates may still be asked for and held. Source: FACTS §9."""
+
+    may_request: bool
+    requests_left: int
+    certificates_left: int
+
+
+@dataclass(frozen=True)
+class EnrolmentStatus:
+    """How a request for a certificate stands: 100 under way, 200 done (``serial`` set), 400 rejected, 500 and 550 ended
+    by KSeF's own fault."""
+
+    code: int
+    description: str
+    serial: str
+
+
+@dataclass(frozen=True)
+class IssuedCertificate:
+    """A certificate that KSeF issued: ``der`` are its bytes, ``kind`` is Authentication or Offline."""
+
+    serial: str
+    name: str
+    kind: str
+    der: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CertificateListed:
+    """An entry of the list of certificates; ``status``: Active, Blocked, Revoked, Expired or one yet unknown."""
+
+    serial: str
+    name: str
+    kind: str
+    status: str
+    valid_from: datetime | None
+    valid_to: datetime | None
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """A token just made: KSeF shows it this once."""
+
+    reference: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TokenListed:
+    """A token of our context without its secret; ``status``: Pending, Active, Revoking, Revoked, Failed or one yet
+    unknown."""
+
+    reference: str
+    description: str
+    permissions: tuple[str, ...]
+    status: str
+    details: tuple[str, ...]
+    created_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
 class SessionListed:
     """A session in the list of ours; the meaning of ``code`` is in ``statuses``. ``total`` counts the invoices still
     in work too."""

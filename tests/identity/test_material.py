@@ -254,7 +254,7 @@ def test_each_kind_of_certificate_serves_its_purpose_only(
     key = MADE["ec"][1]
     read = load(tmp_path, certificate_with(key, usage=usage).public_bytes(PEM), EC_KEY)
     assert read.kind is kind
-    assert read.serial_number == "01F20A5D352AE590"
+    assert read.serial_hex == "01F20A5D352AE590"
     assert len(read.sha256_hex) == 64
     for check, allowed in ((read.check_login, login), (read.check_offline, offline)):
         if allowed:
