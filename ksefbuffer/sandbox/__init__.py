@@ -36,21 +36,51 @@ startExport            POST /invoices/exports
 exportStatus           GET /invoices/exports/{reference}
 downloadPart           GET /storage/00/{export}/invoice-part/{part} (pre-signed)
 downloadInvoice        GET /invoices/ksef/{number}
+certificateLimits      GET /certificates/limits
+enrollmentData         GET /certificates/enrollments/data
+enrollCertificate      POST /certificates/enrollments
+enrollmentStatus       GET /certificates/enrollments/{reference}
+retrieveCertificates   POST /certificates/retrieve
+queryCertificates      POST /certificates/query
+revokeCertificate      POST /certificates/{serial}/revoke
+createToken            POST /tokens
+listTokens             GET /tokens
+tokenStatus            GET /tokens/{reference}
+revokeToken            DELETE /tokens/{reference}
+attachmentsStatus      GET /permissions/attachments/status
+personalGrants         POST /permissions/query/personal/grants
 rateLimits             GET /rate-limits
 contextLimits          GET /limits/context
+latarniaStatus         GET /latarnia/status (Latarnia, beside the API)
+latarniaMessages       GET /latarnia/messages
+verifyInvoice          GET /qr/invoice/{nip}/{date}/{hash} (behind KOD I, beside the API)
+verifyCertificate      GET /qr/certificate/{type}/{value}/{nip}/{serial}/{hash}/{signature} (behind KOD II)
 ====================== ==================================================================
 
-Deviations: bearer-on-storage, double-send, future-to, hasty-polling, ignored-retry-after, iv-prefixed, late-upload,
-no-public-key-id, no-user-agent, resend-accepted, unexpected-body, unknown-field, unknown-operation, unsupported-form,
-wrong-content-type.
+Deviations: bearer-on-storage, correction-changes-content, double-send, future-to, hasty-polling, ignored-retry-after,
+iv-prefixed, late-upload, no-public-key-id, no-user-agent, resend-accepted, unexpected-body, unknown-field,
+unknown-operation, unsupported-form, wrong-content-type.
 """
 
 from __future__ import annotations
 
 from .core import Deviation, Sandbox, SandboxInvoice
+from .credentials import IssuedCertificate, KnownCertificate
 from .faults import Fault
 from .seeding import SeededInvoice
 from .server import Server, main
 from .wire import Request, Response
 
-__all__ = ["Deviation", "Fault", "Request", "Response", "Sandbox", "SandboxInvoice", "SeededInvoice", "Server", "main"]
+__all__ = [
+    "Deviation",
+    "Fault",
+    "IssuedCertificate",
+    "KnownCertificate",
+    "Request",
+    "Response",
+    "Sandbox",
+    "SandboxInvoice",
+    "SeededInvoice",
+    "Server",
+    "main",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import json
 from collections.abc import Callable
@@ -10,17 +9,16 @@ from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from . import control_identity
+from .control_fields import count, flag, known, moment, number, text
 from .faults import Fault
 from .instants import as_datetime, read_ticks
-from .numbers import NIP
 from .seeding import read_order
 from .wire import Request, Response, as_json, nothing
-from .world import World
 
 if TYPE_CHECKING:
     from .core import Sandbox
 
-_SUBJECTS = ("Nip", "Pesel", "Fingerprint")
 _FAULT_FIELDS = {item.name for item in fields(Fault)}
 
 
@@ -59,48 +57,6 @@ def _from_here(client_ip: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-def keep_token(world: World, reference: str, nip: str, token: str) -> None:
-    """Raises ValueError for what is not a NIP."""
-    if not NIP.fullmatch(nip):
-        raise ValueError("nip must be ten digits")
-    world.store.run(
-        "INSERT INTO tokens (reference, sha256, nip) VALUES (?, ?, ?)",
-        reference,
-        hashlib.sha256(token.encode()).hexdigest(),
-        nip,
-    )
-
-
-def revoke_token(world: World, token: str) -> None:
-    """Raises LookupError for a token never issued."""
-    if not world.store.run(
-        "UPDATE tokens SET revoked = 1 WHERE sha256 = ?", hashlib.sha256(token.encode()).hexdigest()
-    ):
-        raise LookupError("token")
-
-
-def grant(world: World, nip: str, subject_type: str, subject_value: str) -> None:
-    if not NIP.fullmatch(nip[:10]):
-        raise ValueError("nip must be ten digits")
-    if subject_type not in _SUBJECTS:
-        raise ValueError(f"subjectType must be one of: {', '.join(_SUBJECTS)}")
-    world.store.run("INSERT OR IGNORE INTO grants VALUES (?, ?, ?)", nip, subject_type, subject_value.upper())
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} must be a text")
-    return value
-
-
-def _flag(body: dict[str, Any], name: str) -> bool:
-    value = body.get(name, False)
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be true or false")
-    return value
-
-
 def _add_fault(sandbox: Sandbox, body: dict[str, Any]) -> Response:
     if unknown := sorted(set(body) - _FAULT_FIELDS):
         raise ValueError(f"unknown: {', '.join(unknown)}; a fault has: {', '.join(sorted(_FAULT_FIELDS))}")
@@ -119,21 +75,7 @@ def _clear_faults(sandbox: Sandbox, _: dict[str, Any]) -> Response:
 
 
 def _rotate(sandbox: Sandbox, body: dict[str, Any]) -> Response:
-    sandbox.rotate_keys(keep_old=_flag(body, "keepOld"))
-    return nothing()
-
-
-def _issue(sandbox: Sandbox, body: dict[str, Any]) -> Response:
-    return as_json(201, {"token": sandbox.issue_token(_text(body, "nip"))})
-
-
-def _revoke(sandbox: Sandbox, body: dict[str, Any]) -> Response:
-    sandbox.revoke_token(_text(body, "token"))
-    return nothing()
-
-
-def _expire(sandbox: Sandbox, body: dict[str, Any]) -> Response:
-    sandbox.expire_tokens(refresh=_flag(body, "refresh"))
+    sandbox.rotate_keys(keep_old=flag(body, "keepOld"))
     return nothing()
 
 
@@ -149,18 +91,13 @@ def _outage(sandbox: Sandbox, body: dict[str, Any]) -> Response:
     seconds = body.get("seconds")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
         raise ValueError("seconds must be a positive number, or null for until stopped")
-    sandbox.outage(seconds, style=str(body.get("style", "refused")))
+    sandbox.outage(seconds, style=str(body.get("style", "refused")), everything=flag(body, "everything"))
     return nothing()
 
 
 def _stop_outage(sandbox: Sandbox, _: dict[str, Any]) -> Response:
     sandbox.stop_outage()
     return nothing()
-
-
-def _grant(sandbox: Sandbox, body: dict[str, Any]) -> Response:
-    sandbox.grant(_text(body, "nip"), _text(body, "subjectType"), _text(body, "subjectValue"))
-    return nothing(201)
 
 
 def _invoices(sandbox: Sandbox, _: dict[str, Any]) -> Response:
@@ -206,8 +143,8 @@ def _set(sandbox: Sandbox, body: dict[str, Any]) -> Response:
 
 def _at(request: Request) -> datetime | None:
     """The query's ``at``: when the first of the invoices was permanently stored."""
-    text = request.arguments.get("at", [""])[0]
-    return as_datetime(read_ticks(text)) if text else None
+    at = request.arguments.get("at", [""])[0]
+    return as_datetime(read_ticks(at)) if at else None
 
 
 def _seed(_: Sandbox, __: dict[str, Any]) -> Response:
@@ -220,15 +157,34 @@ def _tell_hwm(sandbox: Sandbox, _: dict[str, Any]) -> Response:
 
 def _hold_hwm(sandbox: Sandbox, body: dict[str, Any]) -> Response:
     if "lagSeconds" in body:
-        sandbox.hwm_lag_s = _number(body, "lagSeconds")
+        sandbox.hwm_lag_s = number(body, "lagSeconds")
     if "at" in body or "lagSeconds" not in body:
-        sandbox.hold_hwm(_text(body, "at") if body.get("at") is not None else None)
+        sandbox.hold_hwm(text(body, "at") if body.get("at") is not None else None)
     return _tell_hwm(sandbox, body)
 
 
 def _release_hwm(sandbox: Sandbox, body: dict[str, Any]) -> Response:
     sandbox.release_hwm()
     return _tell_hwm(sandbox, body)
+
+
+def _tell_latarnia(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    return as_json(200, sandbox.latarnia_status())
+
+
+def _play_latarnia(sandbox: Sandbox, body: dict[str, Any]) -> Response:
+    known(body, "scenario", "start", "end", "event", "title", "text")
+    words = {name: text(body, name) for name in ("title", "text") if name in body}
+    event = sandbox.latarnia(
+        text(body, "scenario"), start=moment(body, "start"), end=moment(body, "end"), event=count(body, "event"),
+        **words,
+    )  # fmt: skip
+    return as_json(201, {"event": event})
+
+
+def _clear_latarnia(sandbox: Sandbox, _: dict[str, Any]) -> Response:
+    sandbox.latarnia("clear")
+    return nothing()
 
 
 _MEASURES = {
@@ -247,20 +203,13 @@ def _set_exports(sandbox: Sandbox, body: dict[str, Any]) -> Response:
     if unknown := sorted(set(body) - known):
         raise ValueError(f"unknown: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
     told = sandbox.measures()
-    wanted = {mine: int(_number({name: told[name], **body}, name)) for name, mine in _MEASURES.items()}
+    wanted = {mine: int(number({name: told[name], **body}, name)) for name, mine in _MEASURES.items()}
     sandbox.export_at_most(**wanted)
     if "records" in body:
-        sandbox.metadata_at_most(int(_number(body, "records")))
+        sandbox.metadata_at_most(int(number(body, "records")))
     if "seconds" in body:
-        sandbox.export_s = None if body["seconds"] is None else _number(body, "seconds")
+        sandbox.export_s = None if body["seconds"] is None else number(body, "seconds")
     return _tell_exports(sandbox, body)
-
-
-def _number(body: dict[str, Any], name: str) -> float:
-    value = body[name]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number")
-    return value
 
 
 _ACTIONS: dict[tuple[str, tuple[str, ...]], Callable[[Sandbox, dict[str, Any]], Response]] = {
@@ -269,13 +218,13 @@ _ACTIONS: dict[tuple[str, tuple[str, ...]], Callable[[Sandbox, dict[str, Any]], 
     ("DELETE", ("faults",)): _clear_faults,
     ("POST", ("release",)): _release,
     ("POST", ("keys", "rotate")): _rotate,
-    ("POST", ("tokens",)): _issue,
-    ("POST", ("tokens", "expire")): _expire,
-    ("POST", ("tokens", "revoke")): _revoke,
+    **control_identity.ACTIONS,
+    ("GET", ("latarnia",)): _tell_latarnia,
+    ("POST", ("latarnia",)): _play_latarnia,
+    ("DELETE", ("latarnia",)): _clear_latarnia,
     ("POST", ("sessions", "*", "kill")): _kill,
     ("POST", ("outage",)): _outage,
     ("DELETE", ("outage",)): _stop_outage,
-    ("POST", ("grants",)): _grant,
     ("GET", ("invoices",)): _invoices,
     ("GET", ("deviations",)): _deviations,
     ("DELETE", ("deviations",)): _forget,

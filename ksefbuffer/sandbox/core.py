@@ -14,13 +14,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import control, ledger, logins, operations, repository, sessions, settlement
+from . import control, ledger, logins, operations, permissions, repository, sessions, settlement
 from .backroom import Backroom
 from .bearer import ACCESS, REFRESH, Tokens
+from .credentials import Credentials
 from .faults import OUTAGE_STYLES, Faults, Outage, after_work, before_work
 from .incoming import Incoming
 from .keys import Keys
 from .limits import RateLimits
+from .lookout import Lookout
 from .operations import Operation
 from .parcels import build, next_export
 from .processing import examine, next_package
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("ksefbuffer.sandbox")
 
 # Parts of the real API that the sandbox does not serve; anything else is simply an address that does not exist.
-_ELSEWHERE = {"certificates", "collective-identifiers", "invoices", "limits", "peppol", "permissions", "sessions",
-              "testdata", "tokens", "auth"}  # fmt: skip
+_NOT_SERVED = {"certificates", "collective-identifiers", "invoices", "limits", "peppol", "permissions", "sessions",
+               "testdata", "tokens", "auth"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Deviation:
     text: str
 
 
-class Sandbox(Incoming):
+class Sandbox(Credentials, Incoming, Lookout):
     """A strict local KSeF. Everything may be called from any thread.
 
     ``state``: a file that everything survives in, None for memory. ``clock``: aware UTC, the real one by default.
@@ -136,7 +138,8 @@ class Sandbox(Incoming):
         name = operation.name if operation else "unknown"
         with self._world.lock:
             self.calls[name] += 1
-            if outage := self._current_outage(now):
+            outage = self._current_outage(now)
+            if outage and (outage.everything or name not in operations.ELSEWHERE):
                 log.info("%s outage=%s", name, outage.style)
                 return outage.answer()
             call = Call(request, name, now, arguments, faults=self.faults.strike(name))
@@ -177,9 +180,9 @@ class Sandbox(Incoming):
             address = call.request.client_ip
             if operation.group:
                 world.limits.admit("global", "", address, call.now)
-            if operation.token:
-                call.bearer = world.tokens.read(call.request.header("authorization"), operation.token, call.now)
-            if operation.token == ACCESS:
+            if operation.tokens:
+                call.bearer = world.tokens.read(call.request.header("authorization"), operation.tokens, call.now)
+            if ACCESS in operation.tokens:
                 logins.check_address(world, call.caller, address)
             if operation.group == "anonymous":
                 world.limits.admit("anonymous", "", address, call.now)
@@ -187,6 +190,7 @@ class Sandbox(Incoming):
                 context = f"{call.caller.context_type}:{call.caller.context_value}"
                 counter = f":{operation.name}" if operation.group == "other" else ""
                 world.limits.admit(operation.group, context, address, call.now, counter=counter)
+        permissions.demand(call, operation.needs)
         reference = call.arguments.get("reference")
         if reference is not None and operation.group and len(reference) != 36:
             raise invalid("Numer referencyjny musi mieć 36 znaków.")
@@ -197,7 +201,9 @@ class Sandbox(Incoming):
             call.note("no-user-agent", "the request has no User-Agent")
         if operation.body == "file":
             return
-        expected = {"json": "application/json", "xml": "application/xml", "none": ""}[operation.body]
+        expected = {"xml": "application/xml", "none": ""}.get(operation.body, "application/json")
+        if operation.body == "json?" and not request.body:
+            expected = ""
         if expected and request.content_type != expected:
             call.note("wrong-content-type", f"{request.content_type or 'no content type'} instead of {expected}")
             raise Problem(415, "Unsupported Media Type", f"Oczekiwano Content-Type: {expected}.")
@@ -211,9 +217,11 @@ class Sandbox(Incoming):
 
     def _unknown(self, call: Call) -> Problem:
         method, segments = call.request.method, call.request.segments
-        if len(segments) > 1 and segments[0] == "v2" and segments[1] in _ELSEWHERE:
+        if len(segments) > 1 and segments[0] == "v2" and segments[1] in _NOT_SERVED:
             call.note("unknown-operation", f"the sandbox does not serve {method} /v2/{segments[1]}/…")
             return Problem(501, "Not Implemented", "Piaskownica nie obsługuje tej operacji.")
+        if segments == ("latarnia",):
+            return Problem(403, "Forbidden", "Brak dostępu.")
         if segments and segments[0] in {"v2", "api", "storage"}:
             call.note("unknown-operation", "no such address in the API")
         return Problem(404, "Not Found", "Nie ma takiego adresu.")
@@ -261,25 +269,6 @@ class Sandbox(Incoming):
         return Server(self, host, port)
 
     # --- control and evidence --------------------------------------------------------------------------------------
-
-    def issue_token(self, nip: str) -> str:
-        """A KSeF token good for login in that NIP's context; it may contain "|", as KSeF's do."""
-        with self._locked() as world:
-            reference = world.store.new_reference("EC", self.clock())
-            token = f"{reference}|nip-{nip}|{world.store.entropy(64).lower()}"
-            control.keep_token(world, reference, nip, token)
-        return token
-
-    def revoke_token(self, token: str) -> None:
-        """The KSeF token no longer works: new logins get 450, refreshes 21301."""
-        with self._locked() as world:
-            control.revoke_token(world, token)
-
-    def grant(self, nip: str, subject_type: str, subject_value: str) -> None:
-        """Someone else may act for that NIP. ``subject_type``: Nip, Pesel or Fingerprint (SHA-256 of the certificate,
-        hex). Raises ValueError."""
-        with self._locked() as world:
-            control.grant(world, nip, subject_type, subject_value)
 
     def invoices(self) -> list[SandboxInvoice]:
         """Everything ever handed in, in order, refused ones too."""
@@ -335,14 +324,15 @@ class Sandbox(Incoming):
         with self._locked() as world:
             return settlement.release(world, self.clock())
 
-    def outage(self, seconds: float | None = None, style: str = "refused") -> None:
-        """Nothing is served for ``seconds`` by the sandbox's clock (None: until ``stop_outage``).
-        ``style``: refused, 503, html or timeout."""
+    def outage(self, seconds: float | None = None, style: str = "refused", *, everything: bool = False) -> None:
+        """The API serves nothing for ``seconds`` by the sandbox's clock (None: until ``stop_outage``).
+        ``style``: refused, 503, html or timeout; ``everything``: as if the client's own line were cut, Latarnia and
+        the pages behind QR codes are gone too."""
         if style not in OUTAGE_STYLES:
             raise ValueError(f"unknown style of outage {style!r}; one of: {', '.join(OUTAGE_STYLES)}")
         until = None if seconds is None else self.clock() + timedelta(seconds=seconds)
         with self._world.lock:
-            self._outage = Outage(style, until)
+            self._outage = Outage(style, until, everything)
 
     def stop_outage(self) -> None:
         with self._world.lock:

@@ -22,12 +22,16 @@ KINDS = {
     "short_body": "does the work, then answers with half of the body, as if that were all of it",
     "wrong_bytes": "answers with one byte of the document changed",
     "link_expired": "answers 403, as if the time of the link were over",
-    "stuck": "the invoice or batch session stays at 150, the export at 100, until released",
+    "timeout": "takes the request and never answers",
+    "stuck": "the invoice or batch session stays at 150, the export or enrolment at 100, until released",
     "invoice_status": "the invoice (of a package: that with `ordinal`) ends with status `code`",
     "session_status": "the session ends with status `code`",
     "session_unknown": "answers 21173, though the session is there",
     "storage_lag": "answers 21205, as if the storage did not show the uploaded parts yet",
     "export_status": "the export ends with status `code`",
+    "login_status": "the login ends with status `code`, such as 480",
+    "enrollment_status": "the request for a certificate ends with status `code` (400, 500, 550)",
+    "token_fails": "the KSeF token that is made never becomes active",
     "wrong_figure": "the size or hash of the export's part `ordinal` named in `details` (encryptedPartHash) is wrong",
     "wrong_invoice": "the invoice at place `ordinal` of the package is not what its hash says",
     "late_row": "the invoice at place `ordinal` of the result is left out, though below the high-water mark",
@@ -35,7 +39,7 @@ KINDS = {
     "wrong_original_session": "duplicates in the package name their own session as that of the original",
 }
 _HAPPENS_AT = {
-    "stuck": {"sendInvoice", "closeBatch", "startExport"},
+    "stuck": {"sendInvoice", "closeBatch", "startExport", "enrollCertificate"},
     "invoice_status": {"sendInvoice", "closeBatch"},
     "session_status": {"openSession", "sendInvoice", "closeSession", "openBatch", "uploadPart", "closeBatch"},
     "session_unknown": {
@@ -46,13 +50,16 @@ _HAPPENS_AT = {
     "wrong_original_session": {"closeBatch"},
     "link_expired": {"downloadPart"},
     "export_status": {"startExport"},
+    "login_status": {"loginXades", "loginToken"},
+    "enrollment_status": {"enrollCertificate"},
+    "token_fails": {"createToken"},
     "wrong_figure": {"startExport", "exportStatus"},
     "wrong_invoice": {"startExport"},
     "late_row": {"startExport", "queryMetadata"},
     "overlap": {"queryMetadata"},
 }
 _FIGURES = {"partSize", "partHash", "encryptedPartSize", "encryptedPartHash"}
-_ENDS = {"invoice_status", "session_status", "export_status"}
+_ENDS = {"invoice_status", "session_status", "export_status", "login_status", "enrollment_status"}
 """Kinds that do not trouble the exchange itself, and the operations they belong to."""
 
 BLOCKED_PAGE = (
@@ -172,6 +179,8 @@ def before_work(fault: Fault) -> Response | None:
     """What a wire fault answers instead of doing the work; None when the work is done first."""
     if fault.kind == "cut_before":
         return Response(0, cut="before")
+    if fault.kind == "timeout":
+        return Response(0, cut="timeout")
     if fault.kind == "html":
         return Response(200, {"Content-Type": "text/html"}, FIREWALL_PAGE)
     if fault.kind == "html_403":
@@ -219,10 +228,11 @@ def _error_page(fault: Fault) -> Response:
 
 @dataclass
 class Outage:
-    """A total outage: no request is served until it ends."""
+    """A total outage: no request to the API is served until it ends; with ``everything`` none at all."""
 
     style: str
     until: datetime | None = None
+    everything: bool = False
 
     def answer(self) -> Response:
         cuts: dict[str, Cut] = {"refused": "refused", "timeout": "timeout"}

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from datetime import datetime
 
 from . import repository, seeding
+from .face import Face
 from .instants import read_ticks, ticks, written
 from .seeding import SeededInvoice
-from .world import Measures, World
+from .world import Measures
 
 
-class Incoming:
+class Incoming(Face):
     """What ``Sandbox`` can do with invoices that others sent. May be called from any thread."""
-
-    clock: Callable[[], datetime]
-    _world: World
-
-    def _locked(self) -> AbstractContextManager[World]:
-        raise NotImplementedError
 
     def seed(self, invoices: Iterable[bytes | SeededInvoice], *, at: datetime | None = None) -> list[str]:
         """Puts invoices into the repository, whoever issued them and whatever they are, and returns their KSeF numbers

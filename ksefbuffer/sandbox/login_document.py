@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 from lxml import etree
 
+from .login_certificates import Identity, bad_certificate, check_usable, identity_of
 from .numbers import CHALLENGE, INTERNAL_ID, NIP
 from .wire import BadRequest, unreadable
 from .xmldsig import (
@@ -52,22 +52,15 @@ _NS = {"ds": DS, "xades": XADES}
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Whom the certificate names: ``Nip``, ``Pesel`` or ``Fingerprint`` (SHA-256 of the certificate, hex upper)."""
-
-    kind: str
-    value: str
-    method: str
-
-
-@dataclass(frozen=True)
 class LoginDocument:
-    """A login document whose signature holds. ``proof`` is the Base64 SHA-256 of the whole document as received."""
+    """A login document whose signature holds. ``certificate``: the signer's (DER); ``proof``: the Base64 SHA-256 of the
+    whole document as received."""
 
     challenge: str
     context_type: str
     context_value: str
     identity: Identity
+    certificate: bytes = field(repr=False)
     proof: str
     allowed_ips: tuple[str, ...]
 
@@ -90,12 +83,13 @@ def read_login(document: bytes, now: datetime) -> LoginDocument:
         certificate = _verify(root, signatures[0], now)
     except SignatureRefused as fault:
         _no_signature(str(fault))
-    _check_certificate(certificate, now)
-    identity = _identity(certificate, subject)
+    check_usable(certificate, now)
+    identity = identity_of(certificate, subject)
     if context_type == "PeppolId" and identity.kind != "Fingerprint":
         raise BadRequest(21117, "Nieprawidłowy identyfikator podmiotu dla wskazanego typu kontekstu.")
     proof = b64encode(hashlib.sha256(document).digest()).decode()
-    return LoginDocument(challenge, context_type, context_value, identity, proof, ips)
+    der = certificate.public_bytes(Encoding.DER)
+    return LoginDocument(challenge, context_type, context_value, identity, der, proof, ips)
 
 
 def _no_signature(detail: str) -> NoReturn:
@@ -321,7 +315,7 @@ def _certificate(der: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
     except ValueError:
-        raise BadRequest(21115, "Nieprawidłowy certyfikat.", ["Certyfikat jest nieczytelny."]) from None
+        raise bad_certificate("Certyfikat jest nieczytelny.") from None
 
 
 def _check_signing_time(properties: etree._Element, now: datetime) -> None:
@@ -332,42 +326,3 @@ def _check_signing_time(properties: etree._Element, now: datetime) -> None:
         raise SignatureRefused("Brak poprawnego SigningTime.") from None
     if (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) > now:
         raise SignatureRefused("SigningTime jest z przyszłości.")
-
-
-def _check_certificate(certificate: x509.Certificate, now: datetime) -> None:
-    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-        raise _bad_certificate("Certyfikat jest poza okresem ważności.")
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    if not usage.digital_signature:
-        raise _bad_certificate("Certyfikat nie służy do uwierzytelniania (keyUsage bez digitalSignature).")
-
-
-def _bad_certificate(detail: str) -> BadRequest:
-    return BadRequest(21115, "Nieprawidłowy certyfikat.", [detail])
-
-
-def _identity(certificate: x509.Certificate, subject: str) -> Identity:
-    def values(oid: x509.ObjectIdentifier) -> list[str]:
-        return [str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(oid)]
-
-    person = bool(values(NameOID.GIVEN_NAME) or values(NameOID.SURNAME))
-    method = "QualifiedSignature" if person else "QualifiedSeal"
-    if subject == "certificateFingerprint":
-        fingerprint = hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest().upper()
-        return Identity("Fingerprint", fingerprint, method)
-    organisation = values(NameOID.ORGANIZATION_IDENTIFIER)
-    if organisation and person:
-        raise _bad_certificate("Podmiot certyfikatu łączy dane osoby i organizacji.")
-    if organisation:
-        match = re.search(r"VATPL.*?(\d{10})", organisation[0])
-        if match:
-            return Identity("Nip", match[1], method)
-    for serial in values(NameOID.SERIAL_NUMBER) if not organisation else []:
-        if match := re.search(r"(?:PNOPL|PESEL).*?(\d{11})", serial):
-            return Identity("Pesel", match[1], "QualifiedSignature")
-        if match := re.search(r"(?:TINPL|NIP).*?(\d{10})", serial):
-            return Identity("Nip", match[1], "QualifiedSignature")
-    raise _bad_certificate("Podmiot certyfikatu nie zawiera identyfikatora NIP ani PESEL.")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import json
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from .bearer import ACCESS, AUTHENTICATION, REFRESH, Bearer
+from . import access_tokens, certificates
+from .bearer import ACCESS, ALL, AUTHENTICATION, REFRESH, Bearer
 from .fields import Fields, read_json
 from .keys import TOKEN, KeyPair, unwrap
+from .login_certificates import INTERNAL, Identity
 from .login_document import LoginDocument, read_login
 from .numbers import INTERNAL_ID, NIP
 from .paging import page
+from .permissions import held, read_list
 from .store import restored, stored
 from .texts import LOGIN, status
 from .wire import BadRequest, Problem, Response, as_json, nothing, timestamp
@@ -25,6 +27,7 @@ _CONTEXT_TYPES = ("Nip", "InternalId", "NipVatUe", "PeppolId")
 _METHODS = {
     "Token": {"category": "Token", "code": "token.ksef", "displayName": "Token KSeF"},
     "QualifiedSeal": {"category": "XadesSignature", "code": "xades.seal", "displayName": "Pieczęć (XAdES)"},
+    "InternalCertificate": {"category": "XadesSignature", "code": "xades.internal", "displayName": "Certyfikat KSeF"},
     "QualifiedSignature": {"category": "XadesSignature", "code": "xades.signature", "displayName": "Podpis (XAdES)"},
 }
 
@@ -56,35 +59,32 @@ def read_signed(_: World, call: Call) -> LoginDocument:
 def login_by_signature(world: World, call: Call) -> Response:
     document: LoginDocument = call.prepared
     _use_challenge(world, document.challenge, call.now)
-    allowed = _may_act(world, document)
-    return _start(
-        world,
-        call,
-        (document.context_type, document.context_value),
-        document.identity.method,
-        document.proof,
-        200 if allowed else 415,
-        None,
-        document.allowed_ips,
-    )
+    issued, complaint = certificates.objection(world, document.certificate, call.now)
+    identity = _identity(document, issued)
+    context = (document.context_type, document.context_value)
+    verdict, detail = 200, None
+    if complaint is not None:
+        verdict, detail = 460, complaint
+    elif not held(world, identity.kind, identity.value, *context):
+        verdict = 415
+    if issued is not None:
+        certificates.note_use(world, issued["serial"], call.now)
+    start = _Start(
+        context, identity.method, (identity.kind, identity.value), document.proof, document.allowed_ips,
+        document.certificate,
+    )  # fmt: skip
+    return _start(world, call, start, verdict, detail)
 
 
-def _may_act(world: World, document: LoginDocument) -> bool:
-    """A company acts in its own context and its branches'; anyone else needs a grant (by control)."""
+def _identity(document: LoginDocument, issued: sqlite3.Row | None) -> Identity:
+    """A KSeF certificate carries the identity it was issued for: for one got with a nameless certificate that is the
+    fingerprint of the latter."""
     identity = document.identity
-    own = document.context_value[:10] if document.context_type in {"Nip", "InternalId", "NipVatUe"} else ""
-    if identity.kind == "Nip" and own == identity.value:
-        return True
-    return (
-        world.store.one(
-            "SELECT 1 FROM grants WHERE nip IN (?, ?) AND subject_type = ? AND subject_value = ?",
-            own,
-            document.context_value,
-            identity.kind,
-            identity.value,
-        )
-        is not None
-    )
+    if issued is None:
+        return identity
+    if issued["subject_type"] == identity.kind == "Fingerprint":
+        return Identity(identity.kind, issued["subject_value"], INTERNAL)
+    return replace(identity, method=INTERNAL)
 
 
 @dataclass(frozen=True)
@@ -129,30 +129,37 @@ def _read_policy(fields: Fields) -> tuple[str, ...]:
 def login_by_token(world: World, call: Call) -> Response:
     login: TokenLogin = call.prepared
     milliseconds = _use_challenge(world, login.challenge, call.now)
-    reference, complaint = _judge_token(world, login, milliseconds)
+    token, complaint = _judge_token(world, login, milliseconds, call.now)
+    subject, reference = ("", ""), ""
+    if token is not None:
+        reference, subject = token["reference"], (token["author_type"], token["author_value"] or token["nip"])
+        if complaint is None:
+            world.store.run("UPDATE tokens SET used_at = ? WHERE reference = ?", stored(call.now), reference)
     context = (login.context_type, login.context_value)
-    verdict = 200 if complaint is None else 450
-    return _start(world, call, context, "Token", f"token:{reference}", verdict, complaint, login.allowed_ips)
+    start = _Start(context, "Token", subject, f"token:{reference}", login.allowed_ips)
+    return _start(world, call, start, 200 if complaint is None else 450, complaint)
 
 
-def _judge_token(world: World, login: TokenLogin, milliseconds: int) -> tuple[str, str | None]:
-    """The token's reference, and what is wrong with it (in KSeF's words) or None."""
+def _judge_token(
+    world: World, login: TokenLogin, milliseconds: int, now: datetime
+) -> tuple[sqlite3.Row | None, str | None]:
+    """The token, and what is wrong with it (in KSeF's words) or None."""
     if login.plaintext is None:
-        return "", "Nieprawidłowe szyfrowanie tokena"
+        return None, "Nieprawidłowe szyfrowanie tokena"
     # The token itself may hold "|": only the last one parts it from the time (FACTS §2.5).
     secret, bar, moment = login.plaintext.rpartition(b"|")
     if not bar or not secret:
-        return "", "Nieprawidłowe kodowanie tokena"
+        return None, "Nieprawidłowe kodowanie tokena"
     if moment != str(milliseconds).encode():
-        return "", "Nieprawidłowy czas tokena"
-    row = world.store.one("SELECT * FROM tokens WHERE sha256 = ?", hashlib.sha256(secret).hexdigest())
+        return None, "Nieprawidłowy czas tokena"
+    row = access_tokens.find(world, secret)
     if row is None:
-        return "", "Nieprawidłowy token"
-    if row["revoked"]:
-        return row["reference"], "Token unieważniony"
-    if login.context_value[:10] != row["nip"] or login.context_type not in {"Nip", "InternalId"}:
-        return row["reference"], f"Token nie może być użyty w kontekście {login.context_value}"
-    return row["reference"], None
+        return None, "Nieprawidłowy token"
+    if complaint := access_tokens.objection(row, now, world):
+        return row, complaint
+    if (login.context_type, login.context_value) != (row["context_type"], row["context_value"]):
+        return row, f"Token nie może być użyty w kontekście {login.context_value}"
+    return row, None
 
 
 def _use_challenge(world: World, number: str, now: datetime) -> int:
@@ -164,31 +171,39 @@ def _use_challenge(world: World, number: str, now: datetime) -> int:
     return int(row["milliseconds"])
 
 
-def _start(
-    world: World,
-    call: Call,
-    context: tuple[str, str],
-    method: str,
-    proof: str,
-    verdict: int,
-    detail: str | None,
-    allowed_ips: tuple[str, ...],
-) -> Response:
+@dataclass(frozen=True)
+class _Start:
+    """A login to be entered. ``proof``: the document's hash or the token's reference, as confirmations tell it."""
+
+    context: tuple[str, str]
+    method: str
+    subject: tuple[str, str]
+    proof: str
+    allowed_ips: tuple[str, ...]
+    certificate: bytes | None = field(default=None, repr=False)
+
+
+def _start(world: World, call: Call, login: _Start, verdict: int, detail: str | None) -> Response:
     reference = world.store.new_reference("AU", call.now)
+    if ordered := call.ordered("login_status"):
+        verdict, detail = ordered.code, "; ".join(ordered.details) or None
     world.store.run(
-        "INSERT INTO logins (reference, seq, context_type, context_value, method, proof, started_at, due_at, verdict,"
-        " detail, allowed_ips) VALUES (?, (SELECT count(*) FROM logins), ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO logins (reference, seq, context_type, context_value, method, subject_type, subject_value, proof,"
+        " certificate, started_at, due_at, verdict, detail, allowed_ips)"
+        " VALUES (?, (SELECT count(*) FROM logins), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         reference,
-        *context,
-        method,
-        proof,
+        *login.context,
+        login.method,
+        *login.subject,
+        login.proof,
+        login.certificate,
         stored(call.now),
         stored(call.now + world.latency),
         verdict,
         detail,
-        json.dumps(allowed_ips),
+        json.dumps(login.allowed_ips),
     )
-    token = world.tokens.issue(AUTHENTICATION, reference, *context, call.now)
+    token = world.tokens.issue(AUTHENTICATION, reference, login.context, call.now)
     return as_json(202, {"referenceNumber": reference, "authenticationToken": token})
 
 
@@ -245,8 +260,8 @@ def redeem(world: World, call: Call) -> Response:
     if code != 200:
         raise _no_authorisation(f"Status uwierzytelniania ({code}) nie pozwala na pobranie tokenów.")
     context = (row["context_type"], row["context_value"])
-    access = world.tokens.issue(ACCESS, row["reference"], *context, call.now)
-    refresh = world.tokens.issue(REFRESH, row["reference"], *context, call.now)
+    access = world.tokens.issue(ACCESS, row["reference"], context, call.now, _permissions(world, row))
+    refresh = world.tokens.issue(REFRESH, row["reference"], context, call.now)
     world.store.run(
         "UPDATE logins SET redeemed = 1, refresh_until = ? WHERE reference = ?",
         stored(datetime.fromisoformat(refresh["validUntil"])),
@@ -261,12 +276,30 @@ def refresh(world: World, call: Call) -> Response:
     if code != 200:
         raise _no_authorisation(f"Status uwierzytelniania ({code}) nie pozwala na odświeżenie tokenu dostępowego.")
     if row["method"] == "Token":
-        token = world.store.one("SELECT revoked FROM tokens WHERE reference = ?", row["proof"].removeprefix("token:"))
-        if token is None or token["revoked"]:
+        token = _token(world, row)
+        if token is None or access_tokens.objection(token, call.now, world) is not None:
             raise _no_authorisation("Token KSeF został unieważniony.")
     world.store.run("UPDATE logins SET refreshed_at = ? WHERE reference = ?", stored(call.now), row["reference"])
-    access = world.tokens.issue(ACCESS, row["reference"], row["context_type"], row["context_value"], call.now)
+    context = (row["context_type"], row["context_value"])
+    access = world.tokens.issue(ACCESS, row["reference"], context, call.now, _permissions(world, row))
     return as_json(200, {"accessToken": access})
+
+
+def _token(world: World, login: sqlite3.Row) -> sqlite3.Row | None:
+    return world.store.one("SELECT * FROM tokens WHERE reference = ?", login["proof"].removeprefix("token:"))
+
+
+def _permissions(world: World, login: sqlite3.Row) -> tuple[str, ...]:
+    """What an access token issued now bears."""
+    if login["method"] == "Token":
+        token = _token(world, login)
+        return read_list(token["permissions"]) if token else ()
+    if not login["subject_type"]:
+        # A login from before subjects were kept.
+        return ALL
+    return held(
+        world, login["subject_type"], login["subject_value"], login["context_type"], login["context_value"]
+    )  # fmt: skip
 
 
 def _no_authorisation(detail: str) -> BadRequest:

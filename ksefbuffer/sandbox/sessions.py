@@ -7,11 +7,12 @@ import json
 import sqlite3
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ksefbuffer.invoice.forms import BY_SYSTEM_CODE, FORMS, Form
 
+from .corrections import changed_content, check_original
 from .examination import (
     MAX_INVOICE_BYTES,
     MAX_WITH_ATTACHMENT_BYTES,
@@ -218,12 +219,14 @@ def send_invoice(world: World, call: Call) -> Response:
     if count >= MAX_INVOICES:
         detail = f"Sesja o numerze referencyjnym {session['reference']} osiągnęła dozwolony limit liczby faktur {MAX_INVOICES}."  # noqa: E501
         raise BadRequest(21155, "Przekroczono dozwoloną liczbę faktur w sesji.", [detail])
+    if sending.envelope.corrects:
+        check_original(world, sending.envelope.corrects, call.caller.nip)
     if repeated := repetition(world, sending.envelope.plain_hash):
         call.note(*repeated)
     ordered = call.ordered("invoice_status")
     reference = enter(
         world,
-        sending.examination,
+        _judged_as_correction(world, call, sending),
         at=call.now,
         session=session["reference"],
         ordinal=count + 1,
@@ -238,6 +241,19 @@ def send_invoice(world: World, call: Call) -> Response:
     world.store.run("UPDATE sessions SET updated_at = ? WHERE reference = ?", stored(call.now), session["reference"])
     order_end(world, call, session["reference"])
     return as_json(202, {"referenceNumber": reference})
+
+
+def _judged_as_correction(world: World, call: Call, sending: Sending) -> Examination | None:
+    """A technical correction may not change what the invoice says (FACTS §10)."""
+    found, corrects = sending.examination, sending.envelope.corrects
+    if found is None or found.code != 200 or corrects is None:
+        return found
+    changed = changed_content(world, corrects, found.facts)
+    if not changed:
+        return found
+    call.note("correction-changes-content", f"a technical correction changes the invoice: {', '.join(changed)}")
+    detail = f"Korekta techniczna zmienia treść faktury: {', '.join(changed)}."
+    return replace(found, code=450, details=[detail])
 
 
 def order_end(world: World, call: Call, reference: str) -> None:

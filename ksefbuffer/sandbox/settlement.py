@@ -10,6 +10,7 @@ import sqlite3
 from datetime import datetime, timedelta
 
 from .bearer import Bearer
+from .certificates import issue_due
 from .instants import as_datetime
 from .numbers import ksef_number
 from .repository import add_sent, told_hwm
@@ -35,6 +36,7 @@ def settle(world: World, now: datetime) -> None:
         _judge(world, invoice)
     _end_sessions(world, moment)
     _clear_exports(world, now)
+    issue_due(world, now)
 
 
 def _clear_exports(world: World, now: datetime) -> None:
@@ -179,7 +181,7 @@ def close_session(world: World, reference: str, at: datetime) -> None:
 
 
 def release(world: World, now: datetime) -> int:
-    """Lets stuck invoices, batch sessions and exports go on, as of now; returns how many."""
+    """Lets stuck invoices, batch sessions, exports and enrolments go on, as of now; returns how many."""
     moment = stored(now)
     invoices = world.store.run(
         "UPDATE invoices SET stuck = 0, due_at = max(due_at, ?) WHERE stuck AND code < 200", moment
@@ -190,4 +192,5 @@ def release(world: World, now: datetime) -> int:
         moment,
     )
     exports = world.store.run("UPDATE exports SET stuck = 0, due_at = max(due_at, ?) WHERE stuck", moment)
+    exports += world.store.run("UPDATE enrollments SET stuck = 0, due_at = max(due_at, ?) WHERE stuck", moment)
     return invoices + exports + world.store.run("UPDATE batches SET stuck = 0 WHERE stuck")

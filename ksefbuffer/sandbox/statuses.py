@@ -25,6 +25,7 @@ _STATUSES = {
     "Failed": "(code > 200 AND code <> 440)",
     "Cancelled": "code = 440",
 }
+_SEES_ALL = {"Introspection", "EnforcementOperations"}
 _DATES = {
     "dateCreatedFrom": "created_at >= ?",
     "dateCreatedTo": "created_at <= ?",
@@ -85,6 +86,13 @@ def list_sessions(world: World, call: Call) -> Response:
         ["context_type = ?", "context_value = ?"],
         [call.caller.context_type, call.caller.context_value],
     )
+    if not _SEES_ALL & set(call.caller.permissions):
+        # InvoiceWrite alone shows only what the same subject opened (FACTS §4.1).
+        conditions.append(
+            "login IN (SELECT l.reference FROM logins l JOIN logins m ON m.subject_type = l.subject_type"
+            " AND m.subject_value = l.subject_value WHERE m.reference = ?)"
+        )
+        values.append(call.caller.login)
     conditions.append(f"reference {'NOT ' if kind == 'Online' else ''}LIKE '%-SB-%'")
     for name, condition in _DATES.items():
         if name in arguments:

@@ -87,7 +87,46 @@ CREATE TABLE IF NOT EXISTS export_parts (
     PRIMARY KEY (export, ordinal)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS deviations (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, operation TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS enrollments (
+    seq INTEGER PRIMARY KEY, reference TEXT NOT NULL UNIQUE, subject_type TEXT NOT NULL, subject_value TEXT NOT NULL,
+    name TEXT NOT NULL, kind TEXT NOT NULL, csr BLOB NOT NULL, data TEXT NOT NULL, valid_from TEXT,
+    requested_at TEXT NOT NULL, due_at TEXT NOT NULL, code INTEGER NOT NULL DEFAULT 100,
+    details TEXT NOT NULL DEFAULT '[]', stuck INTEGER NOT NULL DEFAULT 0, forced INTEGER, serial TEXT);
+CREATE INDEX IF NOT EXISTS enrollments_pending ON enrollments (due_at) WHERE code = 100;
+CREATE TABLE IF NOT EXISTS certificates (
+    seq INTEGER PRIMARY KEY, serial TEXT NOT NULL UNIQUE, subject_type TEXT NOT NULL, subject_value TEXT NOT NULL,
+    name TEXT NOT NULL, kind TEXT NOT NULL, der BLOB NOT NULL, spki TEXT NOT NULL, common_name TEXT NOT NULL,
+    requested_at TEXT NOT NULL, valid_from TEXT NOT NULL, valid_to TEXT NOT NULL, revoked_at TEXT, gone_at TEXT,
+    used_at TEXT);
+CREATE INDEX IF NOT EXISTS certificates_by_subject ON certificates (subject_type, subject_value);
+CREATE TABLE IF NOT EXISTS notices (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, event INTEGER NOT NULL, version INTEGER NOT NULL,
+    category TEXT NOT NULL, kind TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, starts_at TEXT NOT NULL,
+    ends_at TEXT, published_at TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS invoices_correcting ON invoices (corrects) WHERE corrects IS NOT NULL;
 """
+
+# Columns that came later than their table, for state files from before.
+_LATER = (
+    ("invoices", "file_name", "TEXT"),
+    ("logins", "subject_type", "TEXT NOT NULL DEFAULT ''"),
+    ("logins", "subject_value", "TEXT NOT NULL DEFAULT ''"),
+    ("logins", "certificate", "BLOB"),
+    ("tokens", "context_type", "TEXT NOT NULL DEFAULT 'Nip'"),
+    ("tokens", "context_value", "TEXT NOT NULL DEFAULT ''"),
+    ("tokens", "permissions", "TEXT NOT NULL DEFAULT ''"),
+    ("tokens", "description", "TEXT NOT NULL DEFAULT ''"),
+    ("tokens", "author_type", "TEXT NOT NULL DEFAULT 'Nip'"),
+    ("tokens", "author_value", "TEXT NOT NULL DEFAULT ''"),
+    ("tokens", "created_at", "TEXT NOT NULL DEFAULT ''"),
+    ("tokens", "active_at", "TEXT NOT NULL DEFAULT ''"),
+    ("tokens", "used_at", "TEXT"),
+    ("tokens", "valid_until", "TEXT"),
+    ("tokens", "revoked_at", "TEXT"),
+    ("tokens", "failed", "INTEGER NOT NULL DEFAULT 0"),
+    ("grants", "permissions", "TEXT NOT NULL DEFAULT ''"),
+    ("grants", "granted_at", "TEXT NOT NULL DEFAULT ''"),
+)
 
 
 def stored(moment: datetime) -> str:
@@ -111,9 +150,11 @@ class Store:
             self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = NORMAL")
         self.db.executescript(_SCHEMA)
-        if not self.all("SELECT 1 FROM pragma_table_info('invoices') WHERE name = 'file_name'"):
-            # A state file from before there were packages.
-            self.db.execute("ALTER TABLE invoices ADD COLUMN file_name TEXT")
+        for table, column, kind in _LATER:
+            if not self.all("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table, column):
+                self.db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+        # What came before contexts had types of their own.
+        self.db.execute("UPDATE tokens SET context_value = nip WHERE context_value = ''")
         with self.transaction():
             # The seed is kept: a restarted sandbox must not hand out the same numbers again.
             self._seed = self.setting("seed", "" if seed is None else f"seed-{seed}") or self._new_seed()

@@ -55,6 +55,24 @@ LOGIN = {
         ["Uwierzytelnienie i powiązane refresh tokeny zostały unieważnione przez użytkownika"],
     ),
     450: ("Uwierzytelnianie zakończone niepowodzeniem z powodu błędnego tokenu", []),
+    460: ("Uwierzytelnianie zakończone niepowodzeniem z powodu błędu certyfikatu", []),
+    470: (
+        "Uwierzytelnianie zakończone niepowodzeniem",
+        ["Próba wykorzystania metod autoryzacyjnych osoby zmarłej"],
+    ),
+    480: (
+        "Uwierzytelnienie zablokowane",
+        ["Podejrzenie incydentu bezpieczeństwa. Skontaktuj się z Ministerstwem Finansów przez formularz zgłoszeniowy."],
+    ),
+    500: ("Nieznany błąd", []),
+    550: ("Operacja została anulowana przez system", [_BROKEN_OFF]),
+}
+ENROLLMENT = {
+    100: ("Wniosek przyjęty do realizacji", []),
+    200: ("Wniosek obsłużony (certyfikat wygenerowany)", []),
+    400: ("Wniosek odrzucony", []),
+    500: ("Nieznany błąd", []),
+    550: ("Operacja została anulowana przez system", [_BROKEN_OFF]),
 }
 
 

@@ -22,13 +22,15 @@ log = logging.getLogger("ksefbuffer.sandbox")
 @dataclass
 class Measures:
     """How much an answer holds at most: invoices and bytes of a package, bytes of a part before encryption, records
-    of a query; ``export_s`` is how long an export takes, None: as long as everything else. Source: FACTS §7.1, §7.2."""
+    of a query; ``export_s`` is how long an export takes, ``enrollment_s`` the making of a certificate, None: as long
+    as everything else. Source: FACTS §7.1, §7.2."""
 
     invoices: int = 10_000
     package_bytes: int = 1_000_000_000
     part_bytes: int = 50_000_000
     records: int = 10_000
     export_s: float | None = None
+    enrollment_s: float | None = None
 
 
 @dataclass

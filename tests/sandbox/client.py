@@ -62,15 +62,16 @@ def signer(
     now: datetime = NOW,
     days: int = 365,
     usage: tuple[bool, bool] | None = (True, False),
+    bare: bool = False,
 ) -> Signer:
-    """A self-signed certificate; ``usage`` is (digitalSignature, nonRepudiation), None for no extension."""
+    """A self-signed certificate; ``usage`` is (digitalSignature, nonRepudiation), None for no extension. What every
+    subject must have is added to ``subject`` unless it is to be ``bare``."""
     key = key or ec.generate_private_key(ec.SECP256R1())
-    parts = subject or {
-        NameOID.COUNTRY_NAME: "PL",
-        NameOID.ORGANIZATION_NAME: "Hurtownia",
-        NameOID.ORGANIZATION_IDENTIFIER: f"VATPL-{NIP}",
-        NameOID.COMMON_NAME: "Hurtownia",
-    }
+    subject = subject or {NameOID.ORGANIZATION_IDENTIFIER: f"VATPL-{NIP}"}
+    usual = {NameOID.COUNTRY_NAME: "PL", NameOID.COMMON_NAME: "Hurtownia"}
+    if NameOID.ORGANIZATION_IDENTIFIER in subject:
+        usual[NameOID.ORGANIZATION_NAME] = "Hurtownia"
+    parts = subject if bare else usual | subject
     name = x509.Name([x509.NameAttribute(oid, value) for oid, value in parts.items()])
     builder = (
         x509.CertificateBuilder()

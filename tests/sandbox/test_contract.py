@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from base64 import urlsafe_b64encode
 
 import pytest
 
 from ksefbuffer.sandbox import Sandbox
 from ksefbuffer.sandbox.operations import OPERATIONS
-from tests.samples import NIP, NOW, invoice
+from tests.samples import ISSUE_DATE, NIP, NOW, invoice
 from tests.sandbox import contract
 from tests.sandbox.client import Client
+from tests.sandbox.enrolling import enrolled
 from tests.sandbox.packing import hand_in, listed
 from tests.sandbox.taking import ask, finished, start, taken
 
@@ -57,10 +60,42 @@ def go_through_everything(client: Client) -> None:
     assert client.session(batch)["status"]["code"] == 200
     assert [item["status"]["code"] for item in listed(client, batch)] == [200, 440, 450]
     assert client.call("GET", "/sessions?sessionType=Batch").status_code == 200
+    go_through_identities(client)
+    go_through_codes(client, contents[0])
+    client.login()
     reference = client.call("GET", "/auth/sessions").json()["items"][0]["referenceNumber"]
     assert client.call("DELETE", f"/auth/sessions/{reference}").status_code == 204
     client.login()
     assert client.call("DELETE", "/auth/sessions/current").status_code == 204
+
+
+def go_through_identities(client: Client) -> None:
+    client.login()
+    assert client.call("GET", "/certificates/limits").status_code == 200
+    got = enrolled(client)
+    assert client.call("POST", "/certificates/query", json={"type": "Authentication"}).status_code == 200
+    client.login(got)
+    made = client.call("POST", "/tokens", json={"permissions": ["InvoiceWrite"], "description": "Kasa nr 1"}).json()
+    assert client.call("GET", f"/tokens/{made['referenceNumber']}").json()["status"] == "Pending"
+    client.settle()
+    assert client.call("GET", "/tokens?status=Active&description=kasa").status_code == 200
+    client.login_by_token(made["token"])
+    assert client.call("GET", "/permissions/attachments/status").status_code == 403
+    assert client.call("POST", "/permissions/query/personal/grants", json={}).status_code == 200
+    assert client.login().call("GET", "/permissions/attachments/status").status_code == 200
+    assert client.call("DELETE", f"/tokens/{made['referenceNumber']}").status_code == 204
+    assert client.call("GET", f"/tokens/{made['referenceNumber']}").json()["status"] == "Revoking"
+    assert client.call("POST", f"/certificates/{got.serial}/revoke").status_code == 204
+
+
+def go_through_codes(client: Client, content: bytes) -> None:
+    root = str(client.http.base_url).removesuffix("/v2/")
+    for path in ("/latarnia/status", "/latarnia/messages"):
+        assert client.http.get(root + path).status_code == 200
+    mark = urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+    assert client.http.get(f"{root}/qr/invoice/{NIP}/{ISSUE_DATE:%d-%m-%Y}/{mark}").status_code == 200
+    link = f"{root}/qr/certificate/Nip/{NIP}/{NIP}/{'0' * 16}/{mark}/{mark}"
+    assert client.http.get(link).status_code == 200
 
 
 def test_every_operation_answers_as_the_official_document_says(client: Client, sandbox: Sandbox) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -108,3 +109,63 @@ def test_unknown_controls_name_the_known_ones(logged: Client) -> None:
     assert "POST /sandbox/faults" in answer.json()["controls"]
     with httpx.Client(transport=logged.sandbox.transport()) as http:
         assert http.post("http://ksef.sandbox/sandbox/faults", content=b"{").status_code == 400
+
+
+def test_identities_by_control(logged: Client, sandbox: Sandbox, clock: FakeClock) -> None:
+    until = (clock.now + timedelta(hours=1)).isoformat()
+    body = {"nip": NIP, "permissions": ["InvoiceRead"], "validUntil": until}
+    token = order(logged, "POST", "/tokens", body).json()["token"]
+    reader = Client(sandbox, clock).login_by_token(token)
+    assert reader.call("GET", "/sessions?sessionType=Online").status_code == 403
+    assert order(logged, "POST", "/tokens/end", {"token": token}).status_code == 204
+    assert codes(reader.call("POST", "/auth/token/refresh", token=reader.refresh_token)) == [21301]
+    assert order(logged, "POST", "/tokens/end", {"token": "x"}).status_code == 404
+    for wrong in ({"permissions": ["All"]}, {"permissions": "InvoiceRead"}, {"validUntil": "soon"}, {"scope": 1}):
+        assert order(logged, "POST", "/tokens", {"nip": NIP, **wrong}).status_code == 400
+
+    grant = {"nip": NIP, "subjectType": "Nip", "subjectValue": "1111111111", "permissions": ["InvoiceRead"]}
+    assert order(logged, "POST", "/grants", grant).status_code == 201
+    other = Client(sandbox, clock).login(signer({NameOID.ORGANIZATION_IDENTIFIER: "VATPL-1111111111"}), NIP)
+    assert other.call("GET", "/sessions?sessionType=Online").status_code == 403
+    assert order(logged, "DELETE", "/grants", grant).status_code == 204
+    assert order(logged, "DELETE", "/grants", grant).status_code == 404
+
+
+def test_certificates_by_control(logged: Client, sandbox: Sandbox, clock: FakeClock) -> None:
+    made = order(logged, "POST", "/certificates", {"type": "Offline", "subjectValue": NIP, "key": "rsa"})
+    assert made.status_code == 201
+    serial = made.json()["serial"]
+    assert made.json()["privateKey"].startswith("-----BEGIN PRIVATE KEY-----")
+    (item,) = order(logged, "GET", "/certificates").json()
+    assert (item["serial"], item["type"], item["status"]) == (serial, "Offline", "Active")
+    assert order(logged, "GET", "/certificates/authority").text.startswith("-----BEGIN CERTIFICATE-----")
+    assert order(logged, "POST", "/certificates/revoke", {"serial": serial}).status_code == 204
+    assert order(logged, "POST", "/certificates/revoke", {"serial": serial}).status_code == 400
+    assert order(logged, "POST", "/certificates/revoke", {"serial": "0" * 16}).status_code == 404
+    person = {"type": "Authentication", "subjectType": "Pesel", "subjectValue": "90010112345"}
+    serial = order(logged, "POST", "/certificates", person).json()["serial"]
+    assert order(logged, "POST", "/certificates/expire", {"serial": serial}).status_code == 204
+    assert [item["status"] for item in order(logged, "GET", "/certificates").json()] == ["Blocked", "Expired"]
+    clock.forward(seconds=2)
+    assert order(logged, "GET", "/certificates").json()[0]["status"] == "Revoked"
+    for wrong in ({"type": "Both"}, {"subjectType": "Any"}, {"key": "dsa"}, {"validFrom": 5}, {"name": "x"}):
+        assert order(logged, "POST", "/certificates", {**person, **wrong}).status_code == 400
+
+    assert order(logged, "POST", "/certificates/limits", {"enrollments": 3, "seconds": 60}).status_code == 204
+    told = logged.call("GET", "/certificates/limits").json()
+    assert (told["enrollment"]["limit"], told["certificate"]["limit"]) == (3, 100)
+    assert sandbox.enrollment_s == 60
+    assert order(logged, "POST", "/certificates/limits", {}).status_code == 204
+    assert logged.call("GET", "/certificates/limits").json()["enrollment"]["limit"] == 300
+    assert sandbox.enrollment_s is None
+    for wrong in ({"enrollments": -1}, {"enrollments": "3"}, {"seconds": -1}, {"limit": 5}):
+        assert order(logged, "POST", "/certificates/limits", wrong).status_code == 400
+
+
+def test_a_cut_line_by_control(logged: Client) -> None:
+    latarnia = "http://ksef.sandbox/latarnia/status"
+    assert order(logged, "POST", "/outage", {"style": "503"}).status_code == 204
+    assert logged.http.get(latarnia).status_code == 200
+    assert order(logged, "POST", "/outage", {"style": "503", "everything": True}).status_code == 204
+    assert logged.http.get(latarnia).status_code == 503
+    assert order(logged, "POST", "/outage", {"everything": "yes"}).status_code == 400

@@ -345,7 +345,7 @@ def test_a_context_without_a_nip_exports_nothing(client: Client) -> None:
     certificate = signer({NameOID.COMMON_NAME: "Dostawca"})
     print_of_it = hashlib.sha256(certificate.der).hexdigest()
     grant = ("PPL123456", "Fingerprint", print_of_it.upper())
-    client.sandbox._world.store.run("INSERT INTO grants VALUES (?, ?, ?)", *grant)
+    client.sandbox._world.store.run("INSERT INTO grants (nip, subject_type, subject_value) VALUES (?, ?, ?)", *grant)
     client.login(certificate, context="<PeppolId>PPL123456</PeppolId>", subject="certificateFingerprint")
     assert codes(order(client)) == [21181]
 

@@ -249,7 +249,8 @@ def test_protocol_deviations_are_recorded(logged: Client, session: Session, sand
     assert form.status_code == 415
     assert noted() == "wrong-content-type"
     for method, path, status in (
-        ("POST", "/invoices/exports/x/y", 501), ("GET", "/tokens", 501), ("PUT", "/sessions", 501), ("GET", "/x", 404),
+        ("POST", "/invoices/exports/x/y", 501), ("GET", "/peppol/query", 501), ("PUT", "/sessions", 501),
+        ("GET", "/x", 404),
     ):  # fmt: skip
         count = len(sandbox.deviations)
         assert logged.call(method, path).status_code == status

@@ -190,6 +190,33 @@ def test_certificates_that_cannot_log_in(client: Client, clock: FakeClock) -> No
     assert refused(signer(both)) == [21115]
 
 
+@pytest.mark.parametrize(
+    ("subject", "missing"),
+    [
+        ({NameOID.ORGANIZATION_IDENTIFIER: f"VATPL-{NIP}"}, "commonName, countryName, organizationName"),
+        ({NameOID.SERIAL_NUMBER: f"TINPL-{NIP}", NameOID.COUNTRY_NAME: "PL"}, "commonName, givenName, surname"),
+    ],
+    ids=["seal", "signature"],
+)
+def test_a_subject_must_be_whole(client: Client, subject: dict[object, str], missing: str) -> None:
+    answer = attempt(client, by=signer(subject, bare=True))
+    assert codes(answer) == [21115]
+    assert missing in answer.text
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {NameOID.ORGANIZATION_IDENTIFIER: NIP},
+        {NameOID.ORGANIZATION_IDENTIFIER: f"NTRPL-{NIP}"},
+        {NameOID.SERIAL_NUMBER: f"IDCPL-{NIP}", NameOID.GIVEN_NAME: "Jan", NameOID.SURNAME: "Nowak"},
+        {NameOID.SERIAL_NUMBER: "PNODE-90010112345", NameOID.GIVEN_NAME: "Jan", NameOID.SURNAME: "Nowak"},
+    ],
+)
+def test_an_identifier_must_say_what_it_is(client: Client, subject: dict[object, str]) -> None:
+    assert codes(attempt(client, by=signer(subject))) == [21115]
+
+
 PERSON = {NameOID.GIVEN_NAME: "Jan", NameOID.SURNAME: "Nowak", NameOID.COMMON_NAME: "Jan Nowak"}
 
 
