@@ -35,7 +35,7 @@ from ksefbuffer.ksef.limits import Limiter
 from ksefbuffer.queue import deliveries, facts, incoming, schema
 from ksefbuffer.queue.db import Database, StorageFault
 from ksefbuffer.receiver.exporting import Exports
-from ksefbuffer.receiver.filing import Filing
+from ksefbuffer.receiver.filing import Filing, FolderAway
 from ksefbuffer.receiver.progress import Progress
 from ksefbuffer.receiver.pull import Pull
 from ksefbuffer.receiver.rescan import Rescan
@@ -286,9 +286,13 @@ def prepare(buffer: Buffer) -> None:
 
 
 def prepare_receiving(buffer: Buffer) -> None:
-    """What pulling and filing need before their first step. Raises BufferFault when the folder cannot be used."""
+    """What pulling and filing need before their first step. Raises StorageFault."""
     now = buffer.clock()
-    buffer.receiving.filing.prepare(now)
+    try:
+        buffer.receiving.filing.prepare(now)
+    except FolderAway as fault:
+        # A share that is not there keeps neither sending nor pulling; filing tries again by itself.
+        log.warning("%s", fault)
     buffer.receiving.pull.recover()
     with buffer.database.transaction() as tx:
         handed_over = facts.get(tx, _HANDED_OVER) is not None
@@ -396,6 +400,7 @@ class Worker:
         self._table_state: dict[str, object] = {}
         self._limits_told: dict[str, object] = {}
         self._hand_over_trouble: str | None = None
+        self._filing_trouble: str | None = None
         if buffer.rows is not None:
             table = Duty("table", self._take_rows, next_due=lambda: None, clock=clock)
             table.wakes = (dispatch, batch, answers)
@@ -474,6 +479,20 @@ class Worker:
             raise
         self._note_table({"ok": True, "message": ""}, now)
         return more
+
+    def _file(self) -> bool:
+        now = self._buffer.clock()
+        trouble = ""
+        try:
+            return self._buffer.receiving.filing.step(now)
+        except BufferFault as fault:
+            trouble = str(fault)
+            raise
+        finally:
+            if trouble != self._filing_trouble:
+                self._filing_trouble = trouble
+                with self._buffer.database.transaction() as tx:
+                    facts.put(tx, "filing_trouble", {"message": trouble}, at=now)
 
     def _hand_over(self, hand_over: HandOver) -> bool:
         now = self._buffer.clock()

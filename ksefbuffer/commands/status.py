@@ -87,9 +87,7 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
         "worker": {"running": running},
         "ksef": {
             "address": config.ksef.base_url,
-            "available": bool(seen.ksef[0]["ok"]) if seen.ksef else None,
-            "message": seen.ksef[0]["message"] if seen.ksef else None,
-            "as_of": answers.moment(seen.ksef[1]) if seen.ksef else None,
+            **_last_contact(seen, pulled["last_pull"]),
         },
         "certificate": certificate,
         "queue": seen.counts,
@@ -107,6 +105,15 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
         "last_pull": pulled["last_pull"],
         "incoming": pulled,
     }
+
+
+def _last_contact(seen: overview.Overview, last_pull: str | None) -> dict[str, Any]:
+    if seen.ksef is not None:
+        told, at = seen.ksef
+        return {"available": bool(told["ok"]), "message": told["message"], "as_of": answers.moment(at)}
+    if last_pull is not None:
+        return {"available": True, "message": "KSeF odpowiada", "as_of": last_pull}
+    return {"available": None, "message": None, "as_of": None}
 
 
 def _moment(iso: str) -> str | None:
@@ -137,6 +144,8 @@ def _pulled(config: Config, seen: overview.Overview) -> dict[str, Any]:
             f"({first['reason']}). Bufor próbuje codziennie."
         )
     recount = seen.recount[0] if seen.recount else {}
+    if seen.filing and seen.filing[0]["message"]:
+        problems.append(seen.filing[0]["message"])
     if seen.file_error:
         problems.append(f"Plików faktur przychodzących do zapisania: {seen.files_due} ({seen.file_error}).")
     handing = seen.hand_over[0]["message"] if seen.hand_over and config.table.enabled else ""

@@ -40,6 +40,7 @@ class Overview:
     incoming_trouble: tuple[Any, datetime] | None
     recount: tuple[Any, datetime] | None
     hand_over: tuple[Any, datetime] | None
+    filing: tuple[Any, datetime] | None
     files_due: int
     file_error: str | None
 
@@ -78,6 +79,7 @@ def overview(tx: Connection, now: datetime) -> Overview:
         incoming_trouble=facts.get(tx, "incoming_trouble"),
         recount=facts.get(tx, "recount"),
         hand_over=facts.get(tx, "hand_over"),
+        filing=facts.get(tx, "filing_trouble"),
         files_due=tx.execute(
             select(func.count()).select_from(incoming).where(incoming.c.file_due_at.is_not(None))
         ).scalar_one(),
