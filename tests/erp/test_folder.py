@@ -108,7 +108,7 @@ def test_every_odd_name_goes_full_circle(shop: Shop) -> None:
     assert shop.sandbox.deviations == []
     # Nothing was written outside the folders.
     assert {path.name for path in shop.root.iterdir()} == {
-        *("config.toml", "data", "inbox", "outbox", "processed", "rejected")
+        *("config.toml", "data", "inbox", "incoming", "outbox", "processed", "rejected")
     }
 
 
