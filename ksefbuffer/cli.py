@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from ksefbuffer.commands.base import DEFAULT_CONFIG, Group, Settings, make_folders, pass_settings
+from ksefbuffer.commands.certificates import cert
 from ksefbuffer.commands.check import check_files
 from ksefbuffer.commands.databases import backup, db, restore, table
 from ksefbuffer.commands.incoming import incoming
@@ -177,5 +178,5 @@ def _log_to_stderr() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-for _command in (check_files, status, queue, incoming, rules, table, db, backup, restore):
+for _command in (check_files, status, queue, incoming, rules, cert, table, db, backup, restore):
     main.add_command(_command)

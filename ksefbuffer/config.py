@@ -579,12 +579,6 @@ def _wrong_keys(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     auth = config.auth
     if auth.method == "token" and not auth.configured:
         yield ("auth", "token_file"), f"brakuje tokenu: podaj plik albo zmienną {PREFIX}AUTH__TOKEN"
-    if (
-        auth.method == "certificate"
-        and config.environment != "sandbox"
-        and not any((auth.certificate, auth.private_key, auth.pkcs12))
-    ):
-        yield ("auth", "certificate"), "brakuje certyfikatu: podaj certificate i private_key albo pkcs12"
     if auth.internal_id:
         shape = re.fullmatch(r"(\d{10})-\d{5}", auth.internal_id)
         # KSeF checks the last digit on production only (FACTS §12).

@@ -26,13 +26,16 @@ from ksefbuffer.erp.retake import Retake
 from ksefbuffer.erp.rows import RowConnector
 from ksefbuffer.erp.table import IncomingTable, TableConnector
 from ksefbuffer.errors import BufferFault, ConfigurationFault, CredentialFault
-from ksefbuffer.identity.material import load_credential
+from ksefbuffer.identity.chosen import Chosen, choose, stored_choice
+from ksefbuffer.identity.enrolment import Enrolment
+from ksefbuffer.identity.material import Credential, load_credential
 from ksefbuffer.identity.selfsigned import make_selfsigned
+from ksefbuffer.identity.vault import Vault, open_vault
 from ksefbuffer.invoice.precheck import CheckContext
-from ksefbuffer.ksef.auth import CertificateLogin, Login, TokenLogin
+from ksefbuffer.ksef.auth import CertificateLogin, Login, NoLogin, TokenLogin
 from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.ksef.limits import Limiter
-from ksefbuffer.queue import deliveries, facts, incoming, schema
+from ksefbuffer.queue import credentials, deliveries, facts, incoming, schema
 from ksefbuffer.queue.db import Database, StorageFault
 from ksefbuffer.receiver.exporting import Exports
 from ksefbuffer.receiver.filing import Filing, FolderAway
@@ -72,6 +75,38 @@ def utc_now() -> datetime:
 
 
 @dataclass
+class Renewals:
+    """Keeps the certificates of the database going: requests under way, renewals, the daily look whether they stand.
+
+    Nothing to do, and no machine key to ask for, while none is kept. One thread calls ``step``.
+    """
+
+    config: Config
+    database: Database
+    ksef: Ksef
+    clock: Clock
+    environ: Mapping[str, str]
+    _enrolment: Enrolment | None = None
+
+    @property
+    def next_due(self) -> datetime | None:
+        return self._enrolment.next_due if self._enrolment is not None else None
+
+    def step(self) -> bool:
+        """One unit of work. True when there may be more at once. Raises BufferFault."""
+        if self._enrolment is None:
+            if self.config.auth.method != "certificate":
+                return False
+            with self.database.reading() as tx:
+                if not credentials.all_kept(tx):
+                    return False
+            self._enrolment = enrolment_of(
+                self.config, self.database, self.ksef, environ=self.environ, clock=self.clock
+            )
+        return self._enrolment.step()
+
+
+@dataclass
 class Receiving:
     """The parts that bring invoices in. Pull and rescan share the exports, so one thread calls both."""
 
@@ -108,6 +143,7 @@ class Buffer:
     restored: Restored
     deliver: Deliver
     receiving: Receiving
+    renewals: Renewals
     clock: Clock
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,20 +156,39 @@ class Buffer:
         self.database.close()
 
 
-def login_of(config: Config, *, now: datetime) -> Login:
-    """The way in that the configuration names; in "sandbox" a missing certificate is made, self-signed.
+def vault_of(config: Config, database: Database, environ: Mapping[str, str]) -> Vault:
+    """What opens the keys kept in the database. Raises ConfigurationFault, StorageFault."""
+    with database.reading() as tx:
+        may_make = not credentials.any_sealed(tx)
+    return open_vault(config.data_dir, environ.get("CREDENTIALS_DIRECTORY"), may_make=may_make)
 
-    Raises CredentialFault, ConfigurationFault.
+
+def login_of(
+    config: Config, *, now: datetime, database: Database | None = None, environ: Mapping[str, str] | None = None
+) -> Login:
+    """The way in: files that the configuration names, else the certificate kept in the database; in "sandbox" a missing
+    one is made, self-signed. Raises CredentialFault, ConfigurationFault.
     """
     auth = config.auth
     if auth.method == "token":
         return TokenLogin(auth.read_token())
+    chosen = _chosen_login(config, database, environ or {}, now) if database is not None else None
+    if chosen is not None:
+        if chosen.note:
+            log.warning("%s", chosen.note)
+        return CertificateLogin(chosen.credential, auth.identifier)
     certificate, private_key = auth.certificate, auth.private_key
     if config.environment == "sandbox" and auth.pkcs12 is None:
         certificate = certificate or config.data_dir / "sandbox-auth.crt"
         private_key = private_key or config.data_dir / "sandbox-auth.key"
         if not certificate.exists() and not private_key.exists():
             make_sandbox_certificate(config.nip, certificate, private_key, now=now)
+    if certificate is None and auth.pkcs12 is None:
+        raise ConfigurationFault(
+            "auth.certificate: brakuje certyfikatu do logowania w KSeF.",
+            action="Podaj w [auth] certificate i private_key albo pkcs12, albo zapisz certyfikat w buforze: "
+            "ksefbuffer cert import (pierwszy raz także: ksefbuffer cert auth-request).",
+        )
     credential = load_credential(
         certificate=certificate, private_key=private_key, pkcs12=auth.pkcs12, password=auth.read_private_key_password()
     )
@@ -146,6 +201,83 @@ def login_of(config: Config, *, now: datetime) -> Login:
     except CredentialFault as fault:
         log.warning("%s", fault)
     return CertificateLogin(credential, auth.identifier)
+
+
+def _chosen_login(config: Config, database: Database, environ: Mapping[str, str], now: datetime) -> Chosen | None:
+    """The certificate kept in the database, where the files do not go first."""
+    if not schema.exists(database):
+        return None
+    with database.reading() as tx:
+        kept = credentials.all_kept(tx) if schema.revision(database) == schema.head() else []
+    if stored_choice("auth", kept) is None:
+        return None
+    found = choose("auth", config.auth, kept, lambda: vault_of(config, database, environ), now)
+    return found if found is not None and found.kept is not None else None
+
+
+def ksef_of(
+    config: Config,
+    database: Database,
+    *,
+    environ: Mapping[str, str],
+    without_login: bool = False,
+    clock: Clock = utc_now,
+) -> Ksef:
+    """KSeF for a command, its calls counted with the buffer's. Raises ConfigurationFault, CredentialFault."""
+    limiter = RememberedLimiter(database)
+    limiter.recall(clock())
+    login = NoLogin() if without_login else login_of(config, now=clock(), database=database, environ=environ)
+    return _ksef(config, login, limiter, clock, time.sleep)
+
+
+def _ksef(config: Config, login: Login, limiter: Limiter, clock: Clock, sleep: Callable[[float], None]) -> Ksef:
+    return Ksef(
+        base_url=config.ksef.base_url,
+        context_nip=config.nip,
+        internal_id=config.auth.internal_id,
+        login=login,
+        limiter=limiter,
+        clock=clock,
+        sleep=sleep,
+        timeout_s=config.ksef.timeout_seconds,
+    )
+
+
+def enrolment_of(
+    config: Config,
+    database: Database,
+    ksef: Ksef,
+    *,
+    environ: Mapping[str, str],
+    alone: bool = False,
+    clock: Clock = utc_now,
+) -> Enrolment:
+    """Requests and renewals of certificates. With ``alone`` the access of ``ksef`` is that of a signed document, which
+    a proof of the new certificate must not end."""
+
+    def log_in_with(credential: Credential) -> None:
+        login = CertificateLogin(credential, config.auth.identifier)
+        if follows:
+            ksef.adopt(login)
+            return
+        proof = _ksef(config, login, Limiter(), clock, time.sleep)
+        try:
+            proof.login_now()
+        finally:
+            proof.close()
+
+    chosen = _chosen_login(config, database, environ, clock())
+    follows = chosen is not None and not alone
+    return Enrolment(
+        database,
+        credentials,
+        ksef,
+        vault_of(config, database, environ),
+        clock,
+        log_in_with=log_in_with,
+        follows=follows,
+        used=chosen.kept if chosen is not None else None,
+    )
 
 
 def make_sandbox_certificate(nip: str, certificate: Path, private_key: Path, *, now: datetime) -> None:
@@ -177,16 +309,9 @@ def assemble(
     """Joins the parts. Makes no call and starts nothing. Raises ConfigurationFault, CredentialFault."""
     database = database or Database(config.database.url)
     limiter = limiter or RememberedLimiter(database)
-    ksef = ksef or Ksef(
-        base_url=config.ksef.base_url,
-        context_nip=config.nip,
-        internal_id=config.auth.internal_id,
-        login=login_of(config, now=clock()),
-        limiter=limiter,
-        clock=clock,
-        sleep=sleep,
-        timeout_s=config.ksef.timeout_seconds,
-    )
+    if ksef is None:
+        login = login_of(config, now=clock(), database=database, environ=environ)
+        ksef = _ksef(config, login, limiter, clock, sleep)
 
     figures = Figures(database, ksef, limiter)
 
@@ -237,6 +362,7 @@ def assemble(
         ),
         deliver=Deliver(database, connectors, config.ksef.qr_url),
         receiving=_receiving(config, database, ksef, limiter, clock),
+        renewals=Renewals(config, database, ksef, clock, environ or {}),
         clock=clock,
         environ=environ or {},
     )
@@ -272,9 +398,7 @@ def _receiving(config: Config, database: Database, ksef: Ksef, limiter: Limiter,
 
 def prepare(buffer: Buffer) -> None:
     """Migrates, binds the database to this NIP, makes the folders, recovers. Raises ConfigurationFault."""
-    before, after = schema.upgrade(buffer.database)
-    if before != after:
-        log.info("database schema %s → %s", before, after)
+    _migrate(buffer.database)
     with buffer.database.transaction() as tx:
         schema.bind(tx, buffer.config.nip, buffer.config.environment, at=buffer.clock())
     buffer.folder.prepare()
@@ -283,6 +407,12 @@ def prepare(buffer: Buffer) -> None:
     buffer.batches.recover()
     if buffer.config.incoming.enabled:
         prepare_receiving(buffer)
+
+
+def _migrate(database: Database) -> None:
+    before, after = schema.upgrade(database)
+    if before != after:
+        log.info("database schema %s → %s", before, after)
 
 
 def prepare_receiving(buffer: Buffer) -> None:
@@ -392,7 +522,8 @@ class Worker:
         reconcile.wakes = (answers, dispatch)
         settle.wakes = (answers, batch, dispatch)
         restored.wakes = (answers,)
-        self.duties = [intake, dispatch, batch, reconcile, settle, strays, restored, answers]
+        renewals = Duty("renewals", buffer.renewals.step, next_due=lambda: buffer.renewals.next_due, clock=clock)
+        self.duties = [intake, dispatch, batch, reconcile, settle, strays, restored, renewals, answers]
         self.duties += self._receiving_duties()
         self._intake = intake
         # Not known at the start: an earlier life may have told of files that are gone.
@@ -558,6 +689,8 @@ def run(config: Config, *, environ: Mapping[str, str], ready: Callable[[], None]
     with database.sole_worker(wait=stop) as lock:
         if stop.is_set():
             return
+        # The certificate to log in with may be kept in it.
+        _migrate(database)
         buffer = assemble(config, database=database, environ=environ)
         try:
             prepare(buffer)

@@ -35,7 +35,7 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
 def told_commands() -> dict[str, str]:
     """The command table's first column: the words of each command, and its whole usage."""
     cells = re.findall(r"(?m)^\| `([^`]+)` \|", section("Commands"))
-    return {re.match(r"[a-z]+( [a-z]+)?(?= |$)", cell)[0]: cell for cell in cells}  # type: ignore[index]
+    return {re.match(r"[a-z]+( [a-z]+(-[a-z]+)*)?(?= |$)", cell)[0]: cell for cell in cells}  # type: ignore[index]
 
 
 def test_readme_names_exactly_the_commands_there_are() -> None:

@@ -13,8 +13,10 @@ from ksefbuffer.commands.base import Settings, as_json_option, pass_settings
 from ksefbuffer.config import Config
 from ksefbuffer.erp import answers
 from ksefbuffer.errors import ConfigurationFault, CredentialFault
+from ksefbuffer.identity.chosen import CONFIGURING, WORKING, standing, stored_choice
 from ksefbuffer.identity.material import load_credential
-from ksefbuffer.queue import overview, pauses
+from ksefbuffer.queue import credentials, overview, pauses
+from ksefbuffer.queue.credentials import Kept
 from ksefbuffer.queue.db import worker_is_running
 
 
@@ -27,7 +29,8 @@ def status(settings: Settings, as_json: bool) -> None:
     database = settings.database()
     with database.reading() as tx:
         seen = overview.overview(tx, now)
-    facts = _status_facts(config, seen, running=worker_is_running(database), now=now)
+        kept = stored_choice("auth", credentials.all_kept(tx))
+    facts = _status_facts(config, seen, kept, running=worker_is_running(database), now=now)
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
@@ -35,7 +38,9 @@ def status(settings: Settings, as_json: bool) -> None:
     sys.exit(0 if facts["healthy"] else 1)
 
 
-def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now: datetime) -> dict[str, Any]:
+def _status_facts(
+    config: Config, seen: overview.Overview, kept: Kept | None, *, running: bool, now: datetime
+) -> dict[str, Any]:
     problems: list[str] = []
     if not running:
         problems.append("Bufor nie pracuje (uruchom: ksefbuffer run).")
@@ -70,7 +75,7 @@ def _status_facts(config: Config, seen: overview.Overview, *, running: bool, now
             f"Limity KSeF zużywa też ktoś inny w naszym kontekście ({', '.join(strangers)}): KSeF odmawia, choć bufor "
             "mieści się w limicie. Sprawdź, jakie inne programy wysyłają dla tego NIP."
         )
-    certificate = _certificate(config, now)
+    certificate = _certificate(config, now) if kept is None or config.auth.has_key else _kept_certificate(kept, now)
     if certificate and certificate["problem"]:
         problems.append(certificate["problem"])
     passed_over = seen.passed_over[0] if seen.passed_over else {}
@@ -189,6 +194,18 @@ def _certificate(config: Config, now: datetime) -> dict[str, Any] | None:
         "subject": credential.subject,
         "expires_at": answers.moment(credential.expires_at),
         "days_left": (credential.expires_at - now).days,
+        "problem": problem,
+    }
+
+
+def _kept_certificate(kept: Kept, now: datetime) -> dict[str, Any]:
+    stands = standing(kept, now)
+    good = stands.status in (WORKING, CONFIGURING) or stands.status.startswith("wygasa")
+    problem = None if good else f"Certyfikat do logowania w KSeF: {stands.status}. Sprawdź: ksefbuffer cert status."
+    return {
+        "subject": stands.subject,
+        "expires_at": answers.moment(stands.valid_to),
+        "days_left": stands.days_left,
         "problem": problem,
     }
 
