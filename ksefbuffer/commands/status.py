@@ -15,8 +15,8 @@ from ksefbuffer.erp import answers
 from ksefbuffer.errors import ConfigurationFault, CredentialFault
 from ksefbuffer.identity.chosen import CONFIGURING, WORKING, standing, stored_choice
 from ksefbuffer.identity.material import load_credential
+from ksefbuffer.identity.neighbours import Kept
 from ksefbuffer.queue import credentials, overview, pauses
-from ksefbuffer.queue.credentials import Kept
 from ksefbuffer.queue.db import worker_is_running
 
 
@@ -75,7 +75,8 @@ def _status_facts(
             f"Limity KSeF zużywa też ktoś inny w naszym kontekście ({', '.join(strangers)}): KSeF odmawia, choć bufor "
             "mieści się w limicie. Sprawdź, jakie inne programy wysyłają dla tego NIP."
         )
-    certificate = _certificate(config, now) if kept is None or config.auth.has_key else _kept_certificate(kept, now)
+    by_kept = kept is not None and not config.auth.has_key and config.auth.method == "certificate"
+    certificate = _kept_certificate(kept, now) if kept is not None and by_kept else _certificate(config, now)
     if certificate and certificate["problem"]:
         problems.append(certificate["problem"])
     passed_over = seen.passed_over[0] if seen.passed_over else {}
