@@ -521,7 +521,7 @@ class Worker:
         batch.wakes = (settle, answers)
         reconcile.wakes = (answers, dispatch)
         settle.wakes = (answers, batch, dispatch)
-        restored.wakes = (answers,)
+        restored.wakes = (answers, dispatch, batch)
         renewals = Duty("renewals", buffer.renewals.step, next_due=lambda: buffer.renewals.next_due, clock=clock)
         self.duties = [intake, dispatch, batch, reconcile, settle, strays, restored, renewals, answers]
         self.duties += self._receiving_duties()

@@ -22,9 +22,9 @@ from ksefbuffer.identity.enrolment import Enrolment
 from ksefbuffer.identity.examining import Purpose, examine
 from ksefbuffer.identity.importing import bring_in
 from ksefbuffer.identity.material import CredentialKind, load_credential, load_files
+from ksefbuffer.identity.neighbours import Row
 from ksefbuffer.identity.recognition import facts_of
 from ksefbuffer.queue import credentials, facts
-from ksefbuffer.queue.credentials import Kept
 from ksefbuffer.queue.db import Database, worker_is_running
 
 _PURPOSES: tuple[Purpose, ...] = ("auth", "offline")
@@ -199,10 +199,11 @@ def _go_through(
     """Each request up to its end, or up to where it has to wait for long. A running buffer takes the steps itself."""
     waits = False
     for purpose in purposes:
-        row: Kept = enrolment.start(purpose, key)  # type: ignore[assignment]
+        row: Row = enrolment.start(purpose, key)
         while row.state == "pending":
-            if not by_worker:
-                row = enrolment.go_on(purpose) or row  # type: ignore[assignment]
+            # Should it end meanwhile, this process goes on by itself.
+            if not (by_worker and worker_is_running(database)):
+                row = enrolment.go_on(purpose) or row
             else:
                 with database.reading() as tx:
                     row = credentials.kept(tx, row.id) or row

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ksefbuffer.commands.base import Settings, actor, as_json_option, pass_settings, progress_bar
+from ksefbuffer.commands.base import SUBJECTS, Settings, actor, as_json_option, pass_settings, progress_bar
 from ksefbuffer.erp import answers
 from ksefbuffer.errors import ConfigurationFault, NotAllowedNow
 from ksefbuffer.queue import facts, pauses
@@ -66,7 +66,6 @@ def _wanted(
     )
 
 
-_SUBJECTS = {"buyer": "nabywca", "third": "podmiot trzeci", "authorized": "podmiot upoważniony", "seller": "sprzedawca"}
 _PHASES = {
     "waiting": ("czeka", "waiting"),
     "listing": ("pyta KSeF", "asking KSeF"),
@@ -80,7 +79,7 @@ _ASKED_EVERY_S = 0.5
 
 
 @incoming.command("pull")
-@click.option("--subject", "subjects", multiple=True, type=click.Choice(list(_SUBJECTS)), help="Tylko w tej roli.")
+@click.option("--subject", "subjects", multiple=True, type=click.Choice(list(SUBJECTS)), help="Tylko w tej roli.")
 @as_json_option
 @pass_settings
 def incoming_pull(settings: Settings, subjects: Sequence[str], as_json: bool) -> None:
@@ -106,7 +105,7 @@ def incoming_pull(settings: Settings, subjects: Sequence[str], as_json: bool) ->
         states = _pull_here(settings, database, wanted, show)
     with database.reading() as tx:
         new = stored.count(tx) - before
-    problems = [f"{_SUBJECTS[state['subject']]}: {state['problem']}" for state in states if state["problem"]]
+    problems = [f"{SUBJECTS[state['subject']]}: {state['problem']}" for state in states if state["problem"]]
     held_up = _held_up(database, settings.now())
     problems += [held_up] if held_up else []
     if as_json:
@@ -203,7 +202,7 @@ class _Shown:
             return
         busy = [state for state in states if state["phase"] != "waiting"]
         line = ", ".join(
-            f"{_SUBJECTS[state['subject']]}: {self._settings.say(*_PHASES[state['phase']])}"
+            f"{SUBJECTS[state['subject']]}: {self._settings.say(*_PHASES[state['phase']])}"
             + (f" {state['done']}/{state['total']}" if state["total"] else "")
             for state in busy
         )

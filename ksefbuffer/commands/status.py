@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ksefbuffer.commands.base import Settings, as_json_option, pass_settings
+from ksefbuffer.commands.base import SUBJECTS, Settings, as_json_option, pass_settings
 from ksefbuffer.config import Config
 from ksefbuffer.erp import answers
 from ksefbuffer.errors import ConfigurationFault, CredentialFault
@@ -141,7 +141,11 @@ def _pulled(config: Config, seen: overview.Overview) -> dict[str, Any]:
         }
     subjects = seen.pull[0]["subjects"] if seen.pull else []
     caught_up = [state["caught_up_at"] for state in subjects]
-    problems = [f"Pobieranie faktur ({state['subject']}): {state['problem']}" for state in subjects if state["problem"]]
+    problems = [
+        f"Pobieranie faktur ({SUBJECTS[state['subject']]}): {state['problem']}"
+        for state in subjects
+        if state["problem"]
+    ]
     debts = seen.incoming_trouble[0].get("invoices", []) if seen.incoming_trouble else []
     if debts:
         first = debts[0]
@@ -257,7 +261,12 @@ def _print_status(settings: Settings, facts: dict[str, Any]) -> None:
         for state in facts["incoming"]["subjects"]:
             if state["estimate"]:
                 until = say("koniec nadrabiania około", "caught up about")
-                rows.append((say("Pobieranie", "Pulling"), f"{state['subject']}: {until} {_moment(state['estimate'])}"))
+                rows.append(
+                    (
+                        say("Pobieranie", "Pulling"),
+                        f"{SUBJECTS[state['subject']]}: {until} {_moment(state['estimate'])}",
+                    )
+                )
         if facts["incoming"]["foreign_sales"]:
             rows.append((say("Wystawione poza buforem", "Issued elsewhere"), str(facts["incoming"]["foreign_sales"])))
     rows.append((say("UPO do pobrania", "UPOs to fetch"), str(facts["upo_waiting"])))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from ksefbuffer.errors import CallFault, RateLimited
+from ksefbuffer.errors import CallFault, RateLimited, Refused
 from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.ksef.sessions import SessionKind
 from ksefbuffer.ksef.shapes import InvoiceStatus, SessionListed
@@ -39,6 +39,7 @@ _AT_ONCE = 500
 _ADOPTABLE = (State.QUEUED, State.FAILED, State.ERROR, State.PROCESSING)
 _UNRESOLVED = (State.QUEUED, State.FAILED, State.PROCESSING)
 _LOOK_AGAIN_S = 15
+_REFUSALS = 5
 _KINDS: tuple[tuple[str, SessionKind], ...] = (("batch", "Batch"), ("online", "Online"))
 _NOTE = "znaleziona w KSeF po odtworzeniu kopii zapasowej"
 
@@ -64,7 +65,8 @@ class Restored:
     _retaken: bool = False
     _todo: list[_Found] | None = None
     _tries: int = 0
-    _over: bool = field(default=False)
+    _refused: dict[str, int] = field(default_factory=dict)
+    _over: bool = False
 
     def step(self) -> bool:
         """Takes in anew, or lists one session. True when there may be more at once."""
@@ -95,6 +97,8 @@ class Restored:
                 else now + timedelta(seconds=wait_s)
             )
             log.warning("restored buffer not reconciled yet (%s); nothing is sent", fault.message)
+            with self.database.transaction() as tx:
+                facts.put(tx, "ksef", {"ok": False, "message": fault.message, "action": fault.action}, at=now)
             return False
 
     def _reconcile(self, value: dict[str, Any], since: datetime, now: datetime) -> bool:
@@ -104,7 +108,7 @@ class Restored:
             resolved = not documents.any_in(tx, _UNRESOLVED)
         if not self._todo or resolved:
             self._finish(value, now)
-            return False
+            return True
         found = self._todo[0]
         if self._is_in_work(found, now):
             # The others first; this one once KSeF is done with it.
@@ -113,7 +117,16 @@ class Restored:
                 self.next_due = now + timedelta(seconds=_LOOK_AGAIN_S)
                 return False
             return True
-        rows = list(self.ksef.invoices(found.session.reference, share=ORDINARY_SHARE))
+        try:
+            rows = list(self.ksef.invoices(found.session.reference, share=ORDINARY_SHARE))
+        except Refused as fault:
+            self._refused[found.session.reference] = self._refused.get(found.session.reference, 0) + 1
+            if self._refused[found.session.reference] < _REFUSALS:
+                raise
+            # Asking again tells no more, and one session must not keep the shop from sending for ever. What was in it
+            # is refused as a duplicate (440), and weighed by its hash then.
+            log.warning("session=%s cannot be listed (%s); passed over", found.session.reference, fault.message)
+            rows = []
         if any(invoice_verdict(row.code) is Verdict.PENDING for row in rows):
             self._todo = [*self._todo[1:], found]
             self.next_due = now + timedelta(seconds=_LOOK_AGAIN_S)

@@ -976,3 +976,15 @@ def test_what_an_earlier_life_passed_over_is_not_shown_for_ever(shop: Shop) -> N
         told = facts.get(tx, "passed_over")
     assert told is not None
     assert told[0] == {}
+
+
+def test_what_comes_with_options_does_not_wait_behind_a_full_inbox(intake: Intake) -> None:
+    for number in range(100):
+        (intake.inbox / f"a{number:03}.xml").write_bytes(invoice(number=f"A/{number}", seed=number))
+    (intake.inbox / "zzz.json").write_text('{"priority": "urgent"}')
+    (intake.inbox / "zzz.xml").write_bytes(invoice(number="Z/1", seed=500))
+    intake.scan()
+    intake.clock.forward(LONG_ENOUGH_S)
+    assert intake.scan()
+    assert "zzz.xml" in intake.filed("processed")
+    assert len(intake.filed("processed")) < 100

@@ -170,6 +170,30 @@ def test_a_name_used_twice_is_answered_under_the_name_it_came_with(shop: Shop, l
     again.buffer.close()
 
 
+def test_a_session_that_ksef_will_not_list_does_not_hold_sending_back_for_ever(
+    shop: Shop, login: CertificateLogin
+) -> None:
+    drop(shop.world, 1)
+    shop.work()
+    back_up(shop.world)
+    drop(shop.world, 2)
+    shop.work()
+    again = restored(shop, login)
+    drop(shop.world, 3)
+    again.sandbox.faults.add(Fault(operation="sessionInvoices", kind="session_unknown", times=None))
+    again.work(until=lambda: _sending_goes_on(again))
+    again.sandbox.faults.clear()
+    again.work()
+    assert {again.document(f"FV/{number}/2026").state for number in (1, 2, 3)} == {State.SENT}
+    assert len(again.sandbox.accepted()) == 3
+    again.buffer.close()
+
+
+def _sending_goes_on(shop: Shop) -> bool:
+    with shop.buffer.database.reading() as tx:
+        return pauses.known(tx, backup.RESTORED) is None
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("batch", [False, True])
 def test_a_restored_buffer_may_die_anywhere(

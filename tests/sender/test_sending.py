@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ksefbuffer.invoice.forms import FA3
 from ksefbuffer.invoice.identifiers import sha256_hex
+from ksefbuffer.ksef.auth import CertificateLogin
 from ksefbuffer.ksef.client import Ksef
 from ksefbuffer.queue.states import State
 from ksefbuffer.sandbox import Fault
+from tests.crash.harness import World, no_limits
 from tests.samples import as_ours, correction_of, invoice, sample_files
 from tests.sender.conftest import Shop
 
@@ -433,3 +436,15 @@ def test_every_broken_sample_is_refused_at_the_door(shop: Shop) -> None:
         assert told["status"] == "error", path.name
         assert all(error["message"] and error["hint"] for error in told["errors"])
     assert shop.sandbox.invoices() == []
+
+
+def test_an_incoming_folder_that_is_away_keeps_nobody_from_sending(
+    tmp_path: Path, template: Path, login: CertificateLogin
+) -> None:
+    world = World(tmp_path / "shop", template, good=0)
+    (world.folder / "incoming").write_text("to nie jest folder")
+    shop = Shop(world, login, no_limits())
+    shop.drop("a.xml", invoice(number="FV/1/2026", seed=1))
+    shop.work()
+    assert shop.answer("a")["status"] == "sent"
+    shop.buffer.close()
