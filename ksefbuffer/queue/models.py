@@ -150,7 +150,7 @@ documents = Table(
     Column("corrects", JSON, nullable=False),
     Column("state", String(12), nullable=False),
     Column("urgent", Boolean, nullable=False),
-    Column("offline", Boolean, nullable=False),
+    Column("offline", Boolean, nullable=False),  # to be sent with offlineMode
     Column("corrects_sha256", String(64)),
     Column("judged_by_ksef", Boolean, nullable=False, server_default=text("false")),
     Column("session_id", Key, ForeignKey("sessions.id")),
@@ -176,6 +176,13 @@ documents = Table(
     Column("warnings", JSON, nullable=False),
     Column("received_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    Column("online_only", Boolean, nullable=False, server_default=text("false")),  # its ERP wants no offline mode
+    Column("offline_mode", String(20)),  # in which it was issued; from then on it has a term
+    Column("offline_since", UtcTime),
+    Column("offline_event", JSON(none_as_null=True)),  # what the mode came from, as it was known then
+    Column("offline_deadline", UtcTime),
+    Column("offline_term", Text),
+    Column("certificate_url", Text),
     CheckConstraint(_among("state", State), name="state"),
     CheckConstraint("(state = 'sent') = (ksef_number IS NOT NULL)", name="sent_has_number"),
     CheckConstraint("state <> 'processing' OR session_id IS NOT NULL", name="processing_in_session"),
@@ -214,6 +221,18 @@ documents = Table(
         "accepted_at",
         sqlite_where=text("accepted_at IS NOT NULL"),
         postgresql_where=text("accepted_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_documents_deadline",
+        "offline_deadline",
+        sqlite_where=text("offline_mode IS NOT NULL AND ksef_number IS NULL"),
+        postgresql_where=text("offline_mode IS NOT NULL AND ksef_number IS NULL"),
+    ),
+    Index(
+        "ix_documents_corrects_sha256",
+        "corrects_sha256",
+        sqlite_where=text("corrects_sha256 IS NOT NULL"),
+        postgresql_where=text("corrects_sha256 IS NOT NULL"),
     ),
     Index("ix_documents_state", "state", "id"),
     Index("ix_documents_invoice_number", "seller_nip", "invoice_number"),
@@ -523,6 +542,37 @@ credentials = Table(
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
     ),
+)
+
+# What Latarnia has told, each notice once and for ever: it takes old ones off its board, but terms rest on them.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("message_id", String(100), nullable=False),
+    Column("event_id", BigInteger, nullable=False),
+    Column("category", String(50), nullable=False),
+    Column("type", String(50), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("start", UtcTime),
+    Column("end", UtcTime),
+    Column("version", BigInteger, nullable=False),
+    Column("published", UtcTime),
+    Column("seen_at", UtcTime, nullable=False),
+)
+
+# A person's word on the offline mode; the newest one counts, the older ones are the events that terms rest on.
+declarations = Table(
+    "declarations",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("mode", String(20)),  # NULL: none is in force
+    Column("since", UtcTime, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
 )
 
 _FUNCTION = (
