@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from ksefbuffer.queue import notice_models  # noqa: F401 - its tables belong to the same metadata
 from ksefbuffer.queue.models import metadata
 
 with context.config.attributes["engine"].connect() as connection:
