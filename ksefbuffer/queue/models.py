@@ -575,6 +575,35 @@ declarations = Table(
     Column("note", Text, nullable=False),
 )
 
+# A printed page (PDF) beside an answer: to be made while ``due_at`` is set; ``sha256`` is that of the last one written.
+answer_pages = Table(
+    "answer_pages",
+    metadata,
+    Column("arrival", Key, ForeignKey("arrivals.id"), primary_key=True),
+    Column("due_at", UtcTime),
+    Column("urgent", Boolean, nullable=False),
+    Column("asked", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("sha256", String(64)),
+    Index(
+        "ix_answer_pages_due",
+        "urgent",
+        "due_at",
+        sqlite_where=text("due_at IS NOT NULL"),
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
+)
+
+# A printed page beside the file of a received invoice: a row while it is still to be made, or to be removed.
+incoming_pages = Table(
+    "incoming_pages",
+    metadata,
+    Column("incoming", Key, ForeignKey("incoming.id"), primary_key=True),
+    Column("due_at", UtcTime, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Index("ix_incoming_pages_due", "due_at", "incoming"),
+)
+
 _FUNCTION = (
     "CREATE OR REPLACE FUNCTION events_append_only() RETURNS trigger LANGUAGE plpgsql AS "
     "$$ BEGIN RAISE EXCEPTION 'events are append-only'; END $$"
