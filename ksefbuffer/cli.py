@@ -21,9 +21,12 @@ from ksefbuffer.commands.certificates import cert
 from ksefbuffer.commands.check import check_files
 from ksefbuffer.commands.databases import backup, db, restore, table
 from ksefbuffer.commands.incoming import incoming
+from ksefbuffer.commands.notices import notify
+from ksefbuffer.commands.offline import offline
 from ksefbuffer.commands.queue import queue
 from ksefbuffer.commands.rules import rules
 from ksefbuffer.commands.status import status
+from ksefbuffer.commands.tokens import token
 from ksefbuffer.config import load, render_example
 from ksefbuffer.errors import ConfigurationFault
 from ksefbuffer.queue import schema
@@ -178,5 +181,5 @@ def _log_to_stderr() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-for _command in (check_files, status, queue, incoming, rules, cert, table, db, backup, restore):
+for _command in (check_files, status, queue, offline, incoming, rules, cert, token, notify, table, db, backup, restore):
     main.add_command(_command)

@@ -10,13 +10,15 @@ from typing import Any
 import click
 
 from ksefbuffer.commands.base import SUBJECTS, Settings, as_json_option, pass_settings
+from ksefbuffer.commands.offline import deadline_object
 from ksefbuffer.config import Config
 from ksefbuffer.erp import answers
 from ksefbuffer.errors import ConfigurationFault, CredentialFault
 from ksefbuffer.identity.chosen import CONFIGURING, WORKING, standing, stored_choice
 from ksefbuffer.identity.material import load_credential
 from ksefbuffer.identity.neighbours import Kept
-from ksefbuffer.queue import credentials, overview, pauses
+from ksefbuffer.offline.modes import Mode
+from ksefbuffer.queue import credentials, overview, pauses, terms
 from ksefbuffer.queue.db import worker_is_running
 
 
@@ -30,7 +32,9 @@ def status(settings: Settings, as_json: bool) -> None:
     with database.reading() as tx:
         seen = overview.overview(tx, now)
         kept = stored_choice("auth", credentials.all_kept(tx))
-    facts = _status_facts(config, seen, kept, running=worker_is_running(database), now=now)
+        ends = [deadline_object(term, now) for term in terms.summary(tx)]
+        mode = terms.told(tx)
+    facts = _status_facts(config, seen, kept, ends, mode, running=worker_is_running(database), now=now)
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
@@ -39,12 +43,19 @@ def status(settings: Settings, as_json: bool) -> None:
 
 
 def _status_facts(
-    config: Config, seen: overview.Overview, kept: Kept | None, *, running: bool, now: datetime
+    config: Config,
+    seen: overview.Overview,
+    kept: Kept | None,
+    ends: list[dict[str, Any]],
+    mode: dict[str, Any] | None,
+    *,
+    running: bool,
+    now: datetime,
 ) -> dict[str, Any]:
     problems: list[str] = []
     if not running:
         problems.append("Bufor nie pracuje (uruchom: ksefbuffer run).")
-    held = [
+    pauses_now = [
         {
             "scope": p.scope,
             "code": p.code,
@@ -57,7 +68,9 @@ def _status_facts(
         if p.until > now or p.scope == "ksef"
     ]
     problems += [
-        f"{p['message']} {p['action']}".strip() for p in held if not str(p["scope"]).startswith(("limit:", "batch:"))
+        f"{p['message']} {p['action']}".strip()
+        for p in pauses_now
+        if not str(p["scope"]).startswith(("limit:", "batch:"))
     ]
     if seen.answers_failing:
         problems.append(
@@ -85,6 +98,30 @@ def _status_facts(
         problems.append(table["message"])
     pulled = _pulled(config, seen)
     problems += pulled["problems"]
+    problems += [
+        f"Faktury offline po terminie: {one['count']} ({one['left']}). {one['why']}"
+        for one in ends
+        if one["urgency"] == "overdue"
+    ]
+    problems += [
+        f"Faktury offline odrzucone przez KSeF: {one['refused']}. Popraw je i wyślij jako korekty techniczne "
+        "(corrects_sha256), zanim minie termin."
+        for one in ends
+        if one["refused"]
+    ]
+    held = [one for one in ends if one["mode"] == Mode.TOTAL]
+    problems += [
+        f"Faktury z awarii całkowitej: {one['count']}. Nie wysyła się ich do KSeF; anuluj je (ksefbuffer queue cancel) "
+        "albo, jeśli mają być wysłane po awarii, ponów (ksefbuffer queue retry)."
+        for one in held
+    ]
+    problems += [
+        f"Powiadomienia nie docierają do {place['place']}: {place['message']}"
+        for place in (seen.notify[0]["places"] if seen.notify else [])
+        if not place["ok"]
+    ]
+    if mode is not None and mode["signing"] and (mode["mode"] or config.offline.has_key):
+        problems.append(mode["signing"])
     return {
         "nip": config.nip,
         "environment": config.environment,
@@ -99,7 +136,7 @@ def _status_facts(
         "queue": seen.counts,
         "oldest_waiting_at": answers.moment(seen.oldest_waiting),
         "next_attempt_at": answers.moment(seen.next_attempt),
-        "pauses": held,
+        "pauses": pauses_now,
         "limits": {"as_of": answers.moment(seen.limits[1]) if seen.limits else None, "groups": limits},
         "stuck": {"count": seen.stuck, "since": answers.moment(seen.stuck_since)},
         "open_sessions": seen.open_sessions,
@@ -107,7 +144,8 @@ def _status_facts(
         "answers": {"due": seen.answers_due, "failing": seen.answers_failing, "last_error": seen.last_answer_error},
         "inbox": {"path": str(config.inbox.path), "passed_over": passed_over},
         "table": table,
-        "deadlines": [],
+        "offline": mode,
+        "deadlines": ends,
         "last_pull": pulled["last_pull"],
         "incoming": pulled,
     }
@@ -247,6 +285,14 @@ def _print_status(settings: Settings, facts: dict[str, Any]) -> None:
     counts = facts["queue"]
     names = {state: (answers.STATUS_PL[state] if settings.lang == "pl" else state) for state in counts}
     rows.append((say("Kolejka", "Queue"), ", ".join(f"{names[state]} {count}" for state, count in counts.items())))
+    mode = facts["offline"]
+    if mode is not None and mode["mode"]:
+        rows.append((say("Tryb", "Mode"), f"{mode['mode']}: {mode['why']}"))
+    by = say("Termin wysłania", "To be sent by")
+    rows += [(by, f"{one['count']} × {one['mode']}: {one['left']}") for one in facts["deadlines"]]
+    if mode is not None and mode["sending_takes_s"] is not None:
+        minutes = -(-int(mode["sending_takes_s"]) // 60)
+        rows.append((say("Wysłanie potrwa około", "Sending will take about"), f"{minutes} min"))
     rows.append((say("Najstarsza czeka od", "Oldest waiting since"), facts["oldest_waiting_at"] or "-"))
     rows += [
         (say("Wstrzymane do", "Paused until"), f"{p['until'] or say('odwołania', 'further notice')}: {p['message']}")

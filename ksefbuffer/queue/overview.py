@@ -41,6 +41,7 @@ class Overview:
     recount: tuple[Any, datetime] | None
     hand_over: tuple[Any, datetime] | None
     filing: tuple[Any, datetime] | None
+    notify: tuple[Any, datetime] | None
     files_due: int
     file_error: str | None
 
@@ -80,6 +81,7 @@ def overview(tx: Connection, now: datetime) -> Overview:
         recount=facts.get(tx, "recount"),
         hand_over=facts.get(tx, "hand_over"),
         filing=facts.get(tx, "filing_trouble"),
+        notify=facts.get(tx, "notify"),
         files_due=tx.execute(
             select(func.count()).select_from(incoming).where(incoming.c.file_due_at.is_not(None))
         ).scalar_one(),
