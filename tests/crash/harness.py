@@ -38,7 +38,7 @@ from tests.samples import NIP, invoice
 
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 ROUNDS = 600
-AWAY_S = 40.0
+AWAY_S = 12.0
 
 
 def no_limits() -> Limiter:
