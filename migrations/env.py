@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
+from ksefbuffer.queue import web_models
 from ksefbuffer.queue.models import metadata
+
+assert web_models.metadata is metadata
 
 with context.config.attributes["engine"].connect() as connection:
     context.configure(

@@ -58,6 +58,7 @@ class NewDocument:
     corrects: Sequence[dict[str, Any]] = ()
     urgent: bool = False
     offline: bool = False
+    online_only: bool = False
     corrects_sha256: str | None = None
     attachment: bool = False
     errors: Sequence[dict[str, Any]] = ()
@@ -66,7 +67,8 @@ class NewDocument:
 
 @dataclass(frozen=True)
 class Document:
-    """A document as its row says, without the bytes. ``session_reference`` is where KSeF judged it."""
+    """A document as its row says, without the bytes. ``session_reference`` is where KSeF judged it; ``offline`` is how
+    it is to be sent, ``offline_mode`` in which mode it was issued (None: online)."""
 
     id: int
     document_id: str
@@ -106,6 +108,13 @@ class Document:
     warnings: list[dict[str, Any]]
     received_at: datetime
     updated_at: datetime
+    online_only: bool = False
+    offline_mode: str | None = None
+    offline_since: datetime | None = None
+    offline_event: dict[str, Any] | None = None
+    offline_deadline: datetime | None = None
+    offline_term: str | None = None
+    certificate_url: str | None = None
 
 
 _columns = [column for column in documents.c if column.name not in ("content", "upo", "adopted_session")]
@@ -199,6 +208,7 @@ def _row(new: NewDocument, at: datetime) -> dict[str, Any]:
         "state": str(State.ERROR if new.errors else State.QUEUED),
         "urgent": new.urgent,
         "offline": new.offline,
+        "online_only": new.online_only,
         "corrects_sha256": new.corrects_sha256,
         "attachment": new.attachment,
         "errors": list(new.errors),
@@ -511,6 +521,12 @@ def tell(tx: Connection, row_id: int, *, at: datetime) -> None:
 def change(tx: Connection, row_id: int, **values: Any) -> None:
     """Bookkeeping columns that are no move (poll times, references, the UPO)."""
     tx.execute(update(documents).where(documents.c.id == row_id).values(**values))
+
+
+def want_offline(tx: Connection, row_id: int, *, at: datetime) -> None:
+    """Its ERP wants the offline answer: the worker states the mode, the term and KOD II; answers become due."""
+    change(tx, row_id, offline=True, updated_at=at)
+    deliveries.want(tx, row_id, at)
 
 
 # Batches that failed as a whole before a document is sent singly: it may be the one that breaks them.
