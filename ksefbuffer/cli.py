@@ -22,9 +22,12 @@ from ksefbuffer.commands.check import check_files
 from ksefbuffer.commands.databases import backup, db, restore, table
 from ksefbuffer.commands.doctor import doctor
 from ksefbuffer.commands.incoming import incoming
+from ksefbuffer.commands.notices import notify
+from ksefbuffer.commands.offline import offline
 from ksefbuffer.commands.queue import queue
 from ksefbuffer.commands.rules import rules
 from ksefbuffer.commands.status import status
+from ksefbuffer.commands.tokens import token
 from ksefbuffer.commands.users import add_user, apikey, password_file_option, read_password, tell_link, user
 from ksefbuffer.commands.web import Page, log_to_stderr, web
 from ksefbuffer.config import Config, load, render_example
@@ -216,9 +219,12 @@ for _command in (
     check_files,
     status,
     queue,
+    offline,
     incoming,
     rules,
     cert,
+    token,
+    notify,
     user,
     apikey,
     web,

@@ -59,6 +59,7 @@ ADDRESSES: Mapping[str, Mapping[str, str]] = {
         "qr_url": "https://qr.ksef.mf.gov.pl",
     },
 }
+_SANDBOX = frozenset(ADDRESSES["sandbox"].values())
 PRODUCTION_PULL_MINUTES = 15  # CONTRACT §3: KSeF's export limits allow no denser rhythm in production
 
 
@@ -142,8 +143,13 @@ def _webhook_address(value: str) -> str:
     return value
 
 
+def _address_or_none(value: str) -> str:
+    return _address(value) if value else value
+
+
 Text = Annotated[str, Field(min_length=1)]
 Address = Annotated[str, AfterValidator(_address)]
+Days = Annotated[tuple[Annotated[date, BeforeValidator(_calendar_day)], ...], BeforeValidator(_items)]
 Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)]
 Folder = Annotated[Path, _Mark.FOLDER]
 CredentialFile = Annotated[Path | None, _Mark.CREDENTIAL]
@@ -163,10 +169,11 @@ class _Section(BaseModel):
 
 
 class Ksef(_Section):
-    """Where KSeF is. The addresses have no trailing slash; ``load`` fills in the environment's official ones."""
+    """Where KSeF is. The addresses have no trailing slash; ``load`` fills in the environment's official ones. An empty
+    ``latarnia_url`` means that nobody is asked about KSeF's failures."""
 
     base_url: Address
-    latarnia_url: Address
+    latarnia_url: Annotated[str, AfterValidator(_address_or_none)]
     qr_url: Address
     timeout_seconds: Annotated[float, Field(ge=1, le=300, allow_inf_nan=False)] = 30.0
 
@@ -221,6 +228,10 @@ class Offline(_KeyPair):
     """Issuing while KSeF is away: needs a KSeF certificate of type 2 (Offline)."""
 
     mode: Literal["auto", "manual", "off"] = "auto"
+    auto_after_seconds: Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False)] = 30.0
+    heed_latarnia: bool | None = None
+    free_days: Days = ()
+    working_days: Days = ()
 
 
 class Database(_Section):
@@ -249,6 +260,7 @@ class Inbox(_Section):
         AfterValidator(_without_repeats),
         Field(min_length=1),
     ] = ("json",)
+    pdf: bool = False
 
 
 class Table(_Section):
@@ -606,8 +618,12 @@ def _fill_in(raw: dict[str, Any], base: Path, credentials: str | None, mistakes:
                 table[key] = found if found is not None and found.is_file() else base / value
     ksef, database, erp = raw["ksef"], raw["database"], raw["table"]
     if _is_table(ksef):
+        own = ksef.get("base_url")
         for key, address in ADDRESSES.get(str(raw.get("environment")), ADDRESSES["sandbox"]).items():
             ksef.setdefault(key, address)
+        if raw.get("environment") == "sandbox" and isinstance(own, str) and ksef["latarnia_url"] in _SANDBOX:
+            # The simulator's Latarnia stands beside its API, wherever that is.
+            ksef["latarnia_url"] = f"{own.rstrip('/').removesuffix('/v2')}/latarnia"
     if _is_table(database):
         if "url" not in database and isinstance(raw["data_dir"], Path):
             database["url"] = f"sqlite:///{raw['data_dir'] / 'ksefbuffer.db'}"
@@ -659,6 +675,8 @@ def _wrong_addresses(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         if environment != "sandbox" and key != "latarnia_url"
     }
     for key in ("base_url", "latarnia_url", "qr_url"):
+        if not getattr(config.ksef, key):
+            continue
         address = urlsplit(getattr(config.ksef, key))
         if address.scheme == "http" and config.environment != "sandbox":
             yield ("ksef", key), 'musi zaczynać się od https:// (http:// tylko w environment = "sandbox")'

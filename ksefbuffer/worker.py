@@ -22,10 +22,13 @@ from ksefbuffer.erp import answers
 from ksefbuffer.erp.delivery import Connector, Deliver
 from ksefbuffer.erp.folder import FolderConnector, Folders
 from ksefbuffer.erp.handover import HandOver
+from ksefbuffer.erp.http import HttpConnector
+from ksefbuffer.erp.printing import PrintAnswers
 from ksefbuffer.erp.retake import Retake
 from ksefbuffer.erp.rows import RowConnector
 from ksefbuffer.erp.table import IncomingTable, TableConnector
-from ksefbuffer.errors import BufferFault, ConfigurationFault, CredentialFault
+from ksefbuffer.erp.webhook import Webhooks
+from ksefbuffer.errors import BufferFault, CallFault, ConfigurationFault, CredentialFault, NotAllowedNow
 from ksefbuffer.identity.chosen import Chosen, choose, stored_choice
 from ksefbuffer.identity.enrolment import Enrolment
 from ksefbuffer.identity.letterbox_opening import Letterbox, open_letterbox
@@ -35,13 +38,19 @@ from ksefbuffer.identity.vault import Vault, open_vault
 from ksefbuffer.invoice.precheck import CheckContext
 from ksefbuffer.ksef.auth import CertificateLogin, Login, NoLogin, TokenLogin
 from ksefbuffer.ksef.client import Ksef
+from ksefbuffer.ksef.latarnia import Latarnia
 from ksefbuffer.ksef.limits import Limiter
+from ksefbuffer.notify.duty import Notify, free_bytes
+from ksefbuffer.notify.endings import named_in
+from ksefbuffer.offline.calendar import WorkingDays
 from ksefbuffer.queue import credentials, deliveries, facts, incoming, overrides, pauses, people, schema
 from ksefbuffer.queue.db import Database, StorageFault
 from ksefbuffer.receiver.exporting import Exports
 from ksefbuffer.receiver.filing import Filing, FolderAway
+from ksefbuffer.receiver.printing import PrintedInvoice
 from ksefbuffer.receiver.progress import Progress
 from ksefbuffer.receiver.pull import Pull
+from ksefbuffer.receiver.refiling import Refiling
 from ksefbuffer.receiver.rescan import Rescan
 from ksefbuffer.receiver.shapes import Catalogue
 from ksefbuffer.receiver.stock import Rules, Stock
@@ -49,6 +58,8 @@ from ksefbuffer.sdnotify import notify
 from ksefbuffer.sender.dispatch import Dispatch
 from ksefbuffer.sender.figures import Figures
 from ksefbuffer.sender.handin import BatchSender
+from ksefbuffer.sender.issuing import Context, Issuing
+from ksefbuffer.sender.lookout import Lookout
 from ksefbuffer.sender.memory import RememberedLimiter
 from ksefbuffer.sender.orders import (
     IN_FORCE_FACT,
@@ -107,12 +118,27 @@ class Renewals:
             if self.config.auth.method != "certificate":
                 return False
             with self.database.reading() as tx:
-                if not credentials.all_kept(tx):
-                    return False
+                kept = credentials.all_kept(tx)
+                in_touch = facts.get(tx, "ksef")
+            # In the sandbox a certificate for offline codes is asked for unbidden, as the one for the login is made.
+            wanted = self.config.environment == "sandbox" and not self.config.offline.has_key
+            lacking = (
+                wanted and all(row.purpose != "offline" for row in kept) and in_touch is not None and in_touch[0]["ok"]
+            )
+            if not kept and not lacking:
+                return False
             self._enrolment = enrolment_of(
                 self.config, self.database, self.ksef, environ=self.environ, clock=self.clock
             )
+            if lacking:
+                self._ask_for_offline(self._enrolment)
         return self._enrolment.step()
+
+    def _ask_for_offline(self, enrolment: Enrolment) -> None:
+        try:
+            enrolment.start("offline")
+        except (CallFault, CredentialFault, NotAllowedNow) as fault:
+            log.info("no certificate for offline codes from this sandbox: %s", fault)
 
 
 @dataclass
@@ -123,6 +149,7 @@ class Receiving:
     pull: Pull
     rescan: Rescan
     filing: Filing
+    refiling: Refiling
     hand_over: HandOver | None
 
     @property
@@ -151,13 +178,19 @@ class Buffer:
     strays: Strays
     restored: Restored
     deliver: Deliver
+    printing: PrintAnswers
     receiving: Receiving
     renewals: Renewals
+    lookout: Lookout
+    issuing: Issuing
+    notices: Notify
+    webhooks: Webhooks
     clock: Clock
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
         self.ksef.close()
+        self.lookout.latarnia.close()
         if self.receiving.hand_over is not None:
             self.receiving.hand_over.table.close()
         if self.rows is not None:
@@ -313,6 +346,7 @@ def assemble(
     database: Database | None = None,
     ksef: Ksef | None = None,
     limiter: Limiter | None = None,
+    latarnia: Latarnia | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Buffer:
     """Joins the parts. Makes no call and starts nothing. Raises ConfigurationFault, CredentialFault."""
@@ -336,15 +370,22 @@ def assemble(
     paths = config.paths
     folder = FolderConnector(
         database,
-        Folders(paths.inbox, paths.outbox, paths.processed, paths.rejected, tuple(config.inbox.responses)),
+        Folders(
+            paths.inbox,
+            paths.outbox,
+            paths.processed,
+            paths.rejected,
+            tuple(config.inbox.responses),
+            pdf=config.inbox.pdf,
+        ),
         context=context,
         settle=timedelta(seconds=config.inbox.settle_seconds),
     )
     rows = None
     if config.table.enabled:
-        table = TableConnector(config.table.url, config.table.outgoing, buffer_name=f"ksefbuffer {config.nip}")
+        table = TableConnector(config.table.url, config.table.outgoing, buffer_name=f"ksefbuffer NIP {config.nip}")
         rows = RowConnector(database, table, context)
-    connectors: dict[str, Connector] = {"folder": folder}
+    connectors: dict[str, Connector] = {"folder": folder, "http": HttpConnector()}
     if rows is not None:
         connectors["table"] = rows
     pace = Pace()
@@ -352,6 +393,7 @@ def assemble(
     branch = config.auth.internal_id or config.nip
     packages = config.data_dir / "batches"
     batches = BatchSender(database, ksef, clock, limiter, pace, packages, config.sending.batch_from, figures)
+    deliver = Deliver(database, connectors, config.ksef.qr_url)
     return Buffer(
         config=config,
         database=database,
@@ -369,11 +411,69 @@ def assemble(
             clock,
             [Retake(database, paths.processed, context).step, *([rows.take_again] if rows is not None else [])],
         ),
-        deliver=Deliver(database, connectors, config.ksef.qr_url),
+        deliver=deliver,
+        printing=PrintAnswers(deliver),
         receiving=_receiving(config, database, ksef, limiter, clock),
         renewals=Renewals(config, database, ksef, clock, environ or {}),
+        lookout=Lookout(database, latarnia or _latarnia(config, clock, sleep), clock, heeds_latarnia(config)),
+        issuing=_issuing(config, database, clock, environ or {}, batches),
+        notices=_notices(config, database, clock),
+        webhooks=Webhooks.of(config, database),
         clock=clock,
         environ=environ or {},
+    )
+
+
+def heeds_latarnia(config: Config) -> bool:
+    """Whether notices of KSeF's failures count: those of TEST and DEMO are a mock (FACTS §10)."""
+    if config.offline.heed_latarnia is not None:
+        return config.offline.heed_latarnia
+    return config.environment in ("production", "sandbox")
+
+
+def _latarnia(config: Config, clock: Clock, sleep: Callable[[float], None]) -> Latarnia:
+    return Latarnia(config.ksef.latarnia_url if heeds_latarnia(config) else "", clock, sleep)
+
+
+def offline_credential_of(
+    config: Config, database: Database, environ: Mapping[str, str], now: datetime
+) -> Credential | None:
+    """What signs KOD II: the files that [offline] names, else the certificate kept in the database; None when there is
+    neither. Raises CredentialFault, ConfigurationFault."""
+    with database.reading() as tx:
+        kept = credentials.all_kept(tx)
+    chosen = choose("offline", config.offline, kept, lambda: vault_of(config, database, environ), now)
+    return None if chosen is None else chosen.credential
+
+
+def _issuing(
+    config: Config, database: Database, clock: Clock, environ: Mapping[str, str], batches: BatchSender
+) -> Issuing:
+    offline, branch = config.offline, config.auth.internal_id
+    return Issuing(
+        database,
+        clock,
+        offline.mode,
+        timedelta(seconds=offline.auto_after_seconds),
+        heeds_latarnia(config),
+        WorkingDays(frozenset(offline.free_days), frozenset(offline.working_days)),
+        Context(config.ksef.qr_url, "InternalId" if branch else "Nip", branch or config.nip),
+        lambda now: offline_credential_of(config, database, environ, now),
+        batches.sending_takes,
+    )
+
+
+def _notices(config: Config, database: Database, clock: Clock) -> Notify:
+    return Notify(
+        database,
+        config.notify.urls,
+        config.notify.events,
+        lambda: free_bytes(config.data_dir),
+        clock,
+        buffer_name=f"ksefbuffer NIP {config.nip}",
+        endings=lambda now: named_in(config, now),
+        table=config.table.enabled,
+        pulling=config.incoming.enabled,
     )
 
 
@@ -385,7 +485,7 @@ def _receiving(config: Config, database: Database, ksef: Ksef, limiter: Limiter,
     interval = timedelta(minutes=wants.interval_minutes)
     hand_over = None
     if config.table.enabled:
-        table = IncomingTable(config.table.url, config.table.incoming, buffer_name=f"ksefbuffer {config.nip}")
+        table = IncomingTable(config.table.url, config.table.incoming, buffer_name=f"ksefbuffer NIP {config.nip}")
         hand_over = HandOver(database, table)
 
     # Its own, as it is asked in another thread than the stock's.
@@ -400,7 +500,14 @@ def _receiving(config: Config, database: Database, ksef: Ksef, limiter: Limiter,
         stock,
         Pull(database, ksef, limiter, clock, stock, exports, progress, wants.subjects, wants.since, interval),
         Rescan(database, ksef, limiter, clock, stock, exports, wants.subjects),
-        Filing(database, config.paths.incoming, catalogue_of),
+        Filing(
+            database,
+            config.paths.incoming,
+            catalogue_of,
+            page=PrintedInvoice(config.ksef.qr_url) if wants.pdf else None,
+        ),
+        # A stock of its own, as it works in another thread than the pull.
+        Refiling(database, Stock(database, Rules(config.nip, config.environment), wants.since), clock),
         hand_over,
     )
 
@@ -410,6 +517,7 @@ def prepare(buffer: Buffer) -> None:
     _migrate(buffer.database)
     with buffer.database.transaction() as tx:
         schema.bind(tx, buffer.config.nip, buffer.config.environment, at=buffer.clock())
+    buffer.webhooks.prepare(buffer.clock())
     buffer.folder.prepare()
     buffer.dispatch.figures.recall(buffer.clock())
     buffer.dispatch.recover()
@@ -527,14 +635,32 @@ class Worker:
         )
         strays = Duty("strays", buffer.strays.step, next_due=lambda: buffer.strays.next_due, clock=clock)
         restored = Duty("restored", buffer.restored.step, next_due=lambda: buffer.restored.next_due, clock=clock)
-        intake.wakes = (dispatch, batch, answers)
-        dispatch.wakes = (reconcile, answers)
         batch.wakes = (settle, answers)
         reconcile.wakes = (answers, dispatch)
         settle.wakes = (answers, batch, dispatch)
         restored.wakes = (answers, dispatch, batch)
+        lookout = Duty("lookout", buffer.lookout.step, next_due=lambda: buffer.lookout.next_due, clock=clock)
+        issuing = Duty("issuing", buffer.issuing.step, next_due=lambda: buffer.issuing.next_due, clock=clock)
+        lookout.wakes = (issuing,)
+        issuing.wakes = (answers, dispatch, batch)
+        printing = Duty(
+            "printing", lambda: buffer.printing.step(clock()), next_due=buffer.printing.next_due, clock=clock
+        )
+        answers.wakes = (printing,)
+        notices = Duty(
+            "notices", lambda: buffer.notices.step(clock()), next_due=lambda: buffer.notices.next_due, clock=clock
+        )
+        intake.wakes = (issuing, dispatch, batch, answers)
+        dispatch.wakes = (issuing, reconcile, answers)
         renewals = Duty("renewals", buffer.renewals.step, next_due=lambda: buffer.renewals.next_due, clock=clock)
-        self.duties = [intake, dispatch, batch, reconcile, settle, strays, restored, renewals, answers]
+        self.duties = [intake, issuing, dispatch, batch, reconcile, settle, strays, restored, renewals, lookout]
+        webhooks = Duty(
+            "webhooks", lambda: buffer.webhooks.step(clock()), next_due=buffer.webhooks.next_due, clock=clock
+        )
+        for duty in self.duties:
+            if answers in duty.wakes:
+                duty.wakes = (*duty.wakes, webhooks)
+        self.duties += [answers, printing, notices, webhooks]
         self.duties += self._receiving_duties()
         self._intake = intake
         # Not known at the start: an earlier life may have told of files that are gone.
@@ -545,7 +671,7 @@ class Worker:
         self._filing_trouble: str | None = None
         if buffer.rows is not None:
             table = Duty("table", self._take_rows, next_due=lambda: None, clock=clock)
-            table.wakes = (dispatch, batch, answers)
+            table.wakes = (issuing, dispatch, batch, answers)
             self.duties.append(table)
             self._table: Duty | None = table
         else:
@@ -556,10 +682,12 @@ class Worker:
         if not buffer.config.incoming.enabled:
             return []
         receiving = buffer.receiving
-        filing = Duty("filing", lambda: receiving.filing.step(clock()), next_due=receiving.filing.next_due, clock=clock)
+        filing = Duty("filing", self._file, next_due=receiving.filing.next_due, clock=clock)
         pull = Duty("pull", receiving.step, next_due=lambda: receiving.next_due, clock=clock)
         pull.wakes = (filing,)
-        duties = [pull, filing]
+        refiling = Duty("refiling", receiving.refiling.step, next_due=lambda: None, clock=clock)
+        refiling.wakes = (filing,)
+        duties = [pull, filing, refiling]
         hand_over = receiving.hand_over
         if hand_over is not None:
             rows = Duty("hand-over", lambda: self._hand_over(hand_over), next_due=hand_over.next_due, clock=clock)

@@ -18,6 +18,7 @@ from ksefbuffer import config as configuration
 from ksefbuffer.erp.folder import FolderConnector, Folders
 from ksefbuffer.invoice.precheck import CheckContext
 from ksefbuffer.ksef.client import Ksef
+from ksefbuffer.ksef.latarnia import Latarnia
 from ksefbuffer.ksef.limits import LIMITS, NO_LIMIT, Limit, Limiter
 from ksefbuffer.queue import schema
 from ksefbuffer.queue.db import Database
@@ -170,8 +171,16 @@ class Shop:
             sleep=self.clock.forward,
             transport=self.sandbox.transport(),
         )
+        latarnia = Latarnia(
+            "http://ksef.sandbox/latarnia", self.clock, self.clock.forward, transport=self.sandbox.transport()
+        )
         self.buffer = assemble(
-            self.config, clock=self.clock, sleep=self.clock.forward, database=self.database, ksef=ksef
+            self.config,
+            clock=self.clock,
+            sleep=self.clock.forward,
+            database=self.database,
+            ksef=ksef,
+            latarnia=latarnia,
         )
         prepare(self.buffer)
         return self.buffer
@@ -203,9 +212,12 @@ class Shop:
         done = [
             buffer.folder.take_in(now),
             buffer.rows.take_in(now) if buffer.rows is not None else False,
+            buffer.lookout.step(),
+            buffer.issuing.step(),
             buffer.dispatch.step(),
             buffer.reconcile.step(),
             buffer.deliver.step(self.clock()),
+            buffer.printing.step(self.clock()),
         ]
         return any(done)
 

@@ -17,13 +17,14 @@ from ksefbuffer.commands.base import Settings, as_json_option, pass_settings
 from ksefbuffer.erp import answers
 from ksefbuffer.erp.files import shown, write_whole
 from ksefbuffer.errors import ConfigurationFault, NoSuchThing, NotAllowedNow
-from ksefbuffer.identity.chosen import Standing, standing, standing_of_files, tokens_end
+from ksefbuffer.identity.chosen import Standing, standing, tokens_end
 from ksefbuffer.identity.enrolment import Enrolment
 from ksefbuffer.identity.examining import Purpose, examine
 from ksefbuffer.identity.importing import bring_in
-from ksefbuffer.identity.material import CredentialKind, load_credential, load_files
+from ksefbuffer.identity.material import CredentialKind, load_files
 from ksefbuffer.identity.neighbours import Row
 from ksefbuffer.identity.recognition import facts_of
+from ksefbuffer.identity.standings import standing_of_settings
 from ksefbuffer.queue import credentials, facts
 from ksefbuffer.queue.db import Database, worker_is_running
 
@@ -116,14 +117,9 @@ def standings(settings: Settings) -> list[Standing]:
     config, now = settings.config, settings.now()
     found: list[Standing] = []
     for purpose, keys in (("auth", config.auth), ("offline", config.offline)):
-        if keys.has_key:
-            credential = load_credential(
-                certificate=keys.certificate,
-                private_key=keys.private_key,
-                pkcs12=keys.pkcs12,
-                password=keys.read_private_key_password(),
-            )
-            found.append(standing_of_files(purpose, credential, now))
+        one = standing_of_settings(purpose, keys, now)
+        if one is not None:
+            found.append(one)
     with settings.database().reading() as tx:
         kept = credentials.all_kept(tx)
     return [*found, *(standing(row, now) for row in kept)]

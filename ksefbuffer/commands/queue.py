@@ -13,7 +13,7 @@ import click
 from ksefbuffer.commands.base import Settings, actor, as_json_option, pass_settings
 from ksefbuffer.config import Config
 from ksefbuffer.erp import answers, submit
-from ksefbuffer.erp.delivery import document_object, verification_url
+from ksefbuffer.erp.delivery import document_object, shown_verification_url
 from ksefbuffer.erp.files import shown, text_as_name
 from ksefbuffer.errors import NoSuchThing, NotAllowedNow
 from ksefbuffer.invoice.precheck import CheckContext
@@ -127,7 +127,7 @@ def whole_object(config: Config, tx: Any, document: Document, now: datetime) -> 
         arrival,
         held_back=pauses.active(tx, now),
         upo_file=f"{shown(name)}.upo.xml" if document.has_upo else None,
-        verification_url=verification_url(document, config.ksef.qr_url) if document.ksef_number else None,
+        verification_url=shown_verification_url(document, config.ksef.qr_url),
     )
     whole["source"] = shown(text_as_name(arrival.place)) if arrival else ""
     return whole

@@ -117,6 +117,14 @@ def _print_status(settings: Settings, facts: dict[str, Any]) -> None:
     counts = facts["queue"]
     names = {state: (answers.STATUS_PL[state] if settings.lang == "pl" else state) for state in counts}
     rows.append((say("Kolejka", "Queue"), ", ".join(f"{names[state]} {count}" for state, count in counts.items())))
+    mode = facts["offline"]
+    if mode is not None and mode["mode"]:
+        rows.append((say("Tryb", "Mode"), f"{mode['mode']}: {mode['why']}"))
+    by = say("Termin wysłania", "To be sent by")
+    rows += [(by, f"{one['count']} × {one['mode']}: {one['left']}") for one in facts["deadlines"]]
+    if mode is not None and mode["sending_takes_s"] is not None:
+        minutes = -(-int(mode["sending_takes_s"]) // 60)
+        rows.append((say("Wysłanie potrwa około", "Sending will take about"), f"{minutes} min"))
     rows.append((say("Najstarsza czeka od", "Oldest waiting since"), facts["oldest_waiting_at"] or "-"))
     rows += [
         (say("Wstrzymane do", "Paused until"), f"{p['until'] or say('odwołania', 'further notice')}: {p['message']}")

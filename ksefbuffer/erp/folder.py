@@ -24,7 +24,7 @@ from watchdog.events import FileMovedEvent, FileSystemEvent, FileSystemEventHand
 from watchdog.observers import Observer
 
 from ksefbuffer.erp import answers, files
-from ksefbuffer.erp.delivery import Answer
+from ksefbuffer.erp.delivery import Answer, Page
 from ksefbuffer.erp.options import read_options
 from ksefbuffer.erp.settling import Look, Settling
 from ksefbuffer.erp.submit import Offer, Options, Source, submit_all, submit_too_large
@@ -43,17 +43,19 @@ _AT_ONCE_BYTES = 16_000_000
 _SIDECAR_MAX = 64 * 1024
 _MOVE_AGAIN = timedelta(seconds=30)
 _SPACE = b" \t\r\n"
+_PAGE = ".pdf"
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Absolute paths; ``responses`` of "json", "xml", "txt"."""
+    """Absolute paths; ``responses`` of "json", "xml", "txt"; ``pdf``: printed pages are wanted beside the answers."""
 
     inbox: Path
     outbox: Path
     processed: Path
     rejected: Path
     responses: tuple[str, ...] = ("json",)
+    pdf: bool = False
 
 
 class PassedOver(BufferFault):
@@ -303,16 +305,20 @@ class FolderConnector:
                 log.warning("inbox file=%r: %s", name, reason)
         self._said = complaints
 
+    has_files = True
+
+    @property
+    def has_pages(self) -> bool:
+        return self._folders.pdf
+
     def deliver(self, answer: Answer) -> None:
         """Writes an arrival's files to the outbox. Raises OSError; writing the same again is harmless."""
         stem = files.text_as_name(answer.arrival.answer_name)
-        for ending, content in ((".qr1.png", answer.qr1), (".upo.xml", answer.upo)):
-            path = self._folders.outbox / files.fitting(stem, ending)
-            if content is None:
-                # Another document may have had this name: its receipt beside this answer would be taken for ours.
-                path.unlink(missing_ok=True)
-            elif not _holds(path, content):
-                files.write_whole(path, content)
+        for ending, content in ((".qr1.png", answer.qr1), (".qr2.png", answer.qr2), (".upo.xml", answer.upo)):
+            self._put(stem, ending, content)
+        page = answer.page
+        if page is not None and not (page.is_wanted and _is(self._folders.outbox / files.fitting(stem, _PAGE), page)):
+            self._put(stem, _PAGE, None)
         told = {**answer.object, "source": _readable(files.text_as_name(answer.arrival.place))}
         # After what it names, and JSON last of all: whoever sees it may read the rest.
         for kind in ("txt", "xml", "json"):
@@ -320,6 +326,18 @@ class FolderConnector:
                 files.write_whole(
                     self._folders.outbox / files.fitting(stem, f".ksef.{kind}"), answers.WRITERS[kind](told)
                 )
+
+    def put_page(self, arrival: Arrival, page: bytes | None) -> None:
+        """Writes the printed page beside the answer, or removes it. Raises OSError."""
+        self._put(files.text_as_name(arrival.answer_name), _PAGE, page)
+
+    def _put(self, stem: str, ending: str, content: bytes | None) -> None:
+        path = self._folders.outbox / files.fitting(stem, ending)
+        if content is None:
+            # Another document may have had this name: its receipt beside this answer would be taken for ours.
+            path.unlink(missing_ok=True)
+        elif not _holds(path, content):
+            files.write_whole(path, content)
 
     def upo_name(self, arrival: Arrival) -> str:
         return _readable(files.fitting(files.text_as_name(arrival.answer_name), ".upo.xml"))
@@ -415,5 +433,13 @@ def _readable(name: str) -> str:
 def _holds(path: Path, content: bytes) -> bool:
     try:
         return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def _is(path: Path, page: Page) -> bool:
+    """Whether the page there is the one that was printed for this document."""
+    try:
+        return page.mine is not None and hashlib.sha256(path.read_bytes()).hexdigest() == page.mine
     except OSError:
         return False

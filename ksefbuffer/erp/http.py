@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ksefbuffer.erp.delivery import Answer, document_object
+from ksefbuffer.erp.delivery import Answer, document_object, shown_verification_url
 from ksefbuffer.erp.files import shown, text_as_name
-from ksefbuffer.offline import qr
 from ksefbuffer.queue import pauses
 from ksefbuffer.queue.deliveries import Arrival
 from ksefbuffer.queue.documents import Document
@@ -19,6 +18,12 @@ CONNECTOR = "http"
 
 class HttpConnector:
     """Where answers to documents of the API go: nowhere, they are asked for."""
+
+    has_files = False
+    has_pages = False
+
+    def put_page(self, arrival: Arrival, page: bytes | None) -> None:
+        """Nothing: the page is printed when it is asked for."""
 
     def deliver(self, answer: Answer) -> None:
         """Done at once: what was to be told lies in the database, where the API reads it."""
@@ -39,7 +44,7 @@ def told_object(
         document,
         arrival,
         upo_file=upo_file(arrival) if document.has_upo and arrival else None,
-        verification_url=kod_1(document, qr_url),
+        verification_url=shown_verification_url(document, qr_url),
         held_back=held_back,
     )
     # As the ERP wrote it: what is kept is text that every database takes.
@@ -62,12 +67,3 @@ def _written(kept: str) -> str:
         return shown(text_as_name(kept))
     except ValueError:
         return shown(kept)
-
-
-def kod_1(document: Document, qr_url: str) -> str | None:
-    """KOD I's link, once the document has a number or was issued offline; else None. Source: FACTS §11."""
-    if document.ksef_number is None and document.offline_mode is None:
-        return None
-    if document.issue_date is None or document.seller_nip is None:
-        return None
-    return qr.verification_url(qr_url, document.seller_nip, document.issue_date, document.sha256)

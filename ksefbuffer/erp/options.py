@@ -50,7 +50,7 @@ def options_from(given: Mapping[str, Any]) -> Options:
         return Options(complaint="; ".join(wrong) + ".")
     return Options(
         urgent=given.get("priority") == "urgent",
-        offline=given.get("offline", False),
+        offline=given.get("offline"),
         corrects_sha256=corrects.lower() if corrects else None,
         callback_url=callback,
         reference=reference,

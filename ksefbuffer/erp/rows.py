@@ -90,6 +90,10 @@ class RowConnector:
                 log.exception("row=%s cannot be taken", name_as_text(row.row_id))
             return False
 
+    # A row has no place for pictures and pages; the link of the picture is in it.
+    has_files = False
+    has_pages = False
+
     def deliver(self, answer: Answer) -> None:
         """Writes an arrival's answer into its row; a row that is gone is the ERP's own decision.
 
@@ -97,6 +101,9 @@ class RowConnector:
         """
         if answer.arrival.answer_name == answer.arrival.place:
             self.table.write_back(text_as_name(answer.arrival.place), row_values(answer.object, answer.upo))
+
+    def put_page(self, arrival: Arrival, page: bytes | None) -> None:
+        """Nothing: no page is asked for here."""
 
     @staticmethod
     def upo_name(arrival: Arrival) -> str:

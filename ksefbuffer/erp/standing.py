@@ -10,8 +10,11 @@ from typing import Any
 
 from ksefbuffer.config import Config
 from ksefbuffer.erp import answers
+from ksefbuffer.offline.deadlines import Deadline
+from ksefbuffer.offline.modes import Mode
 from ksefbuffer.queue import pauses
 from ksefbuffer.queue.overview import Overview
+from ksefbuffer.queue.terms import Term
 from ksefbuffer.queue.webhooks import Standing as Webhooks
 
 SUBJECTS = {"buyer": "nabywca", "third": "podmiot trzeci", "authorized": "podmiot upoważniony", "seller": "sprzedawca"}
@@ -78,6 +81,16 @@ def status_facts(
         problems.append(table["message"])
     pulled = _pulled(config, seen)
     problems += pulled["problems"]
+    ends = [deadline_object(term, now) for term in seen.terms]
+    problems += _about_terms(ends)
+    problems += [
+        f"Powiadomienia nie docierają do {place['place']}: {place['message']}"
+        for place in (seen.notify[0]["places"] if seen.notify else [])
+        if not place["ok"]
+    ]
+    mode = seen.mode
+    if mode is not None and mode["signing"] and (mode["mode"] or config.offline.has_key):
+        problems.append(mode["signing"])
     return {
         "nip": config.nip,
         "environment": config.environment,
@@ -101,10 +114,48 @@ def status_facts(
         "webhooks": asdict(webhooks),
         "inbox": {"path": str(config.inbox.path), "passed_over": passed_over},
         "table": table,
-        "deadlines": [],
+        "offline": mode,
+        "deadlines": ends,
         "last_pull": pulled["last_pull"],
         "incoming": pulled,
     }
+
+
+def deadline_object(term: Term, now: datetime) -> dict[str, Any]:
+    """Documents that share a term, JSON-ready; ``left`` and ``why`` are Polish, ``urgency`` as in offline.deadlines."""
+    at = term.deadline
+    duty = term.mode != Mode.TOTAL
+    shown = Deadline(at, term.term, open_ended=at is None and duty, duty=duty)
+    return {
+        "mode": term.mode,
+        "deadline": answers.moment(at),
+        "left": shown.left(now),
+        "urgency": shown.urgency(now).name.lower(),
+        "count": term.count,
+        "refused": term.refused,
+        "why": term.term,
+    }
+
+
+def _about_terms(ends: list[dict[str, Any]]) -> list[str]:
+    problems = [
+        f"Faktury offline po terminie: {one['count']} ({one['left']}). {one['why']}"
+        for one in ends
+        if one["urgency"] == "overdue"
+    ]
+    problems += [
+        f"Faktury offline odrzucone przez KSeF: {one['refused']}. Popraw je i wyślij jako korekty techniczne "
+        "(corrects_sha256), zanim minie termin."
+        for one in ends
+        if one["refused"]
+    ]
+    problems += [
+        f"Faktury z awarii całkowitej: {one['count']}. Nie wysyła się ich do KSeF; anuluj je (ksefbuffer queue cancel) "
+        "albo, jeśli mają być wysłane po awarii, ponów (ksefbuffer queue retry)."
+        for one in ends
+        if one["mode"] == Mode.TOTAL
+    ]
+    return problems
 
 
 def _last_contact(seen: Overview, last_pull: str | None) -> dict[str, Any]:

@@ -8,25 +8,30 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from ksefbuffer.erp import correcting
+from ksefbuffer.erp.correcting import Compared
 from ksefbuffer.errors import NotAllowedNow
 from ksefbuffer.invoice.findings import Finding
 from ksefbuffer.invoice.identifiers import business_key, sha256_hex
 from ksefbuffer.invoice.precheck import CheckContext, Report, check
-from ksefbuffer.queue import deliveries, documents
+from ksefbuffer.queue import corrections, deliveries, documents, terms
+from ksefbuffer.queue.corrections import Line
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.deliveries import NewArrival
 from ksefbuffer.queue.documents import Clash, Document, NewDocument
 from ksefbuffer.queue.states import Event, State
 
 _TRIES = 5
+_NUMBER_TAKEN = "D05"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What an ERP may say beside an invoice (CONTRACT §4). ``complaint`` says what is wrong with the options given."""
+    """What an ERP may say beside an invoice (CONTRACT §4). ``offline``: True, it was issued so; False, it never is to
+    be; None, nothing was said. ``complaint`` says what is wrong with the options given."""
 
     urgent: bool = False
-    offline: bool = False
+    offline: bool | None = None
     corrects_sha256: str | None = None
     callback_url: str | None = None
     reference: str | None = None
@@ -81,11 +86,12 @@ def submit_all(database: Database, offers: Sequence[Offer], context: CheckContex
 
 @dataclass(frozen=True)
 class _Checked:
-    """An offer with its hash, and the report where one was needed."""
+    """An offer with its hash, and the report where one was needed; of a technical correction also what it changes."""
 
     offer: Offer
     sha256: str
     report: Report | None
+    compared: Compared | None = None
 
     @property
     def key(self) -> str | None:
@@ -100,14 +106,16 @@ def _check(database: Database, offers: Sequence[Offer], context: CheckContext) -
     checked: list[_Checked] = []
     for offer, sha256 in zip(offers, hashes, strict=True):
         found = known.get(sha256)
-        report = None
+        report, change = None, None
         if found is None or _only_we_refused(found):
             options = offer.options
+            correction = options.corrects_sha256 is not None
             report = check(
                 offer.content,
-                replace(context, offline=options.offline, correction=options.corrects_sha256 is not None),
+                replace(context, offline=options.offline is True, correction=correction),
             )
-        checked.append(_Checked(offer, sha256, report))
+            change = correcting.compared(database, offer.content, options.corrects_sha256)
+        checked.append(_Checked(offer, sha256, report, change))
     return checked
 
 
@@ -132,6 +140,7 @@ def _store_plain(tx: Any, checked: Sequence[_Checked], *, at: datetime, actor: s
         one
         for one in checked
         if one.report is not None
+        and one.compared is None
         and hashes[one.sha256] == 1
         and one.sha256 not in known
         and (one.key is None or (keys[one.key] == 1 and one.key not in held))
@@ -166,8 +175,14 @@ def _store_other(tx: Any, one: _Checked, *, at: datetime, actor: str) -> Submiss
     if known is None:
         if one.report is None:
             raise Clash("Dokument zniknął z bazy w trakcie przyjmowania.")
-        errors = [*_own_errors(one), *_number_conflict(tx, one.report, one.key, except_id=None)]
+        line = _line(tx, one)
+        errors = [*_own_errors(one), *_objections(tx, one, line, except_id=None)]
         document = documents.insert_document(tx, _new_document(one, errors), at=at, actor=actor)
+        if line is not None and not errors:
+            how = correcting.columns(line, one.compared, document.warnings)
+            documents.change(tx, document.id, **how)
+            document = documents.get(tx, document.id)
+            correcting.tell_original(tx, line, document, at=at)
     elif one.report is not None and _only_we_refused(known):
         document = _reconsider(tx, known, one, at=at, actor=actor)
     else:
@@ -217,8 +232,12 @@ def retry(database: Database, document_id: str, context: CheckContext, *, actor:
     with database.reading() as tx:
         document = documents.find(tx, document_id)
         content = documents.content(tx, document.id)
-    context = replace(context, offline=document.offline, correction=document.corrects_sha256 is not None)
-    report = check(content, context) if content is not None and document.state is State.ERROR else None
+        corrects = document.corrects_sha256
+    context = replace(context, offline=document.offline, correction=corrects is not None)
+    report, compared = None, None
+    if content is not None and document.state is State.ERROR:
+        report = check(content, context)
+        compared = correcting.compared(database, content, corrects)
     with database.transaction() as tx:
         document = documents.get(tx, document.id)
         if content is None:
@@ -226,18 +245,35 @@ def retry(database: Database, document_id: str, context: CheckContext, *, actor:
                 f"Dokumentu {document.document_id} nie można ponowić: plik był za duży, więc bufor nie ma jego treści.",
                 action="Wystaw poprawny plik w ERP i wrzuć go do inboxu.",
             )
-        document = documents.apply(
-            tx, document, Event.RETRY, at=context.now, actor=actor, note="ponowienie na życzenie"
-        )
+        if document.offline_mode == documents.NEVER_SENT and document.state is State.QUEUED:
+            # Issued in a total failure, kept back since, and wanted at KSeF after all.
+            terms.unstamp(tx, document.id, at=context.now)
+            return documents.get(tx, document.id)
+        line = corrections.line_of(tx, corrects or document.sha256, hold=True) if report is not None else None
+        new = _only_we_refused(document)
+        if line is not None and not new:
+            correcting.check_retry(line, document)
+        correction = line if corrects is not None else None
+        errors: list[Finding] = []
         if report is not None:
-            errors = [
-                *report.errors,
-                *_number_conflict(tx, report, business_key_of(report), except_id=document.id),
-            ]
-            if errors:
-                document = documents.apply(
-                    tx, document, Event.REFUSE, at=context.now, actor=actor, note=_codes(errors), errors=_dicts(errors)
+            against = _against(tx, report, compared, corrects, correction, except_id=document.id)
+            if any(finding.code == _NUMBER_TAKEN for finding in against):
+                # It cannot even wait: one number, one document.
+                raise NotAllowedNow(
+                    f"Dokumentu {document.document_id} nie można ponowić: {against[0].message}", action=against[0].hint
                 )
+            errors = [*report.errors, *against]
+        accepted = correction if not errors else None
+        how = correcting.columns(accepted, compared, document.warnings) if accepted is not None and new else {}
+        document = documents.apply(
+            tx, document, Event.RETRY, at=context.now, actor=actor, note="ponowienie na życzenie", **how
+        )
+        if errors:
+            document = documents.apply(
+                tx, document, Event.REFUSE, at=context.now, actor=actor, note=_codes(errors), errors=_dicts(errors)
+            )
+        if accepted is not None:
+            correcting.tell_original(tx, accepted, document, at=context.now)
         return document
 
 
@@ -270,7 +306,8 @@ def _new_document(one: _Checked, errors: Sequence[Finding]) -> NewDocument:
         business_key=one.key,
         corrects=[{"number": c.number, "ksef_number": c.ksef_number} for c in header.corrected],
         urgent=options.urgent,
-        offline=options.offline,
+        offline=options.offline is True,
+        online_only=options.offline is False,
         corrects_sha256=options.corrects_sha256,
         attachment=header.has_attachment,
         errors=_dicts(errors),
@@ -287,23 +324,58 @@ def _reconsider(tx: Any, known: Document, one: _Checked, *, at: datetime, actor:
     """The same bytes again, refused before by us alone: they get a second hearing."""
     assert one.report is not None
     options = one.offer.options
-    errors = [*_own_errors(one), *_number_conflict(tx, one.report, one.key, except_id=known.id)]
+    line = _line(tx, one)
+    errors = [*_own_errors(one), *_objections(tx, one, line, except_id=known.id)]
     if errors:
         if _dicts(errors) != known.errors:
             documents.change(tx, known.id, errors=_dicts(errors), updated_at=at)
         return documents.get(tx, known.id)
-    return documents.apply(
-        tx,
-        known,
-        Event.RETRY,
-        at=at,
-        actor=actor,
-        note="ten sam plik ponownie, teraz poprawny",
-        urgent=options.urgent,
-        offline=options.offline,
-        corrects_sha256=options.corrects_sha256,
-        warnings=_dicts(one.report.warnings),
-    )
+    how: dict[str, Any] = {
+        "offline": options.offline is True,
+        "online_only": options.offline is False,
+        "corrects_sha256": None,
+        "warnings": _dicts(one.report.warnings),
+    }
+    note = "ten sam plik ponownie, teraz poprawny"
+    if line is not None:
+        how |= correcting.columns(line, one.compared, how["warnings"])
+        note = f"{note}; korekta techniczna dokumentu {line.original.document_id}"
+    document = documents.apply(tx, known, Event.RETRY, at=at, actor=actor, note=note, urgent=options.urgent, **how)
+    if line is not None:
+        correcting.tell_original(tx, line, document, at=at)
+    return document
+
+
+def _line(tx: Any, one: _Checked) -> Line | None:
+    """What a technical correction belongs to, held against others that would correct the same."""
+    corrects = one.offer.options.corrects_sha256
+    return None if corrects is None else corrections.line_of(tx, corrects, hold=True)
+
+
+def _objections(tx: Any, one: _Checked, line: Line | None, *, except_id: int | None) -> list[Finding]:
+    """What only the database knows against the offer: its number is taken, or it corrects what it may not."""
+    assert one.report is not None
+    return _against(tx, one.report, one.compared, one.offer.options.corrects_sha256, line, except_id=except_id)
+
+
+def _against(
+    tx: Any,
+    report: Report,
+    compared: Compared | None,
+    corrects_sha256: str | None,
+    line: Line | None,
+    *,
+    except_id: int | None,
+) -> list[Finding]:
+    found: list[Finding] = []
+    if corrects_sha256 is not None:
+        if compared is None or compared.original != (line.original.sha256 if line else None):
+            raise Clash("Poprawiany dokument właśnie przyjęto.")
+        found = correcting.objections(line, compared, corrects_sha256)
+    if line is not None and line.live is not None:
+        # It is the one with the number, and told of already.
+        return found
+    return [*found, *_number_conflict(tx, report, business_key_of(report), except_id=except_id)]
 
 
 def _only_we_refused(document: Document) -> bool:
@@ -333,7 +405,7 @@ def number_taken(invoice_number: str | None, invoice_type: str | None, holder: D
         else f"dokument {holder.document_id} czeka w buforze na numer KSeF"
     )
     return Finding(
-        code="D05",
+        code=_NUMBER_TAKEN,
         message=f"Numer {invoice_number} ({invoice_type}) był już wysłany lub czeka na wysłanie: {where}.",
         hint="Nadaj tej fakturze nowy, niepowtarzalny numer w systemie ERP. Jeśli to ta sama faktura, nic nie rób: "
         "obowiązuje wynik tamtego dokumentu.",

@@ -97,6 +97,11 @@ _NAMES = {
 
 # What a person can do about a refusal, by its code (FACTS §1.5).
 _ACTIONS = {
+    "21166": "Tę fakturę już poprawiono: KSeF przyjął inną jej korektę techniczną (być może z innego programu). Nie "
+    "wysyłaj jej ponownie; numer KSeF znajdziesz w Aplikacji Podatnika albo pod pierwszym kodem QR faktury.",
+    "21167": "Korekta techniczna dotyczy tylko faktury wystawionej offline, którą KSeF odrzucił z powodu wady pliku. "
+    "Sprawdź w KSeF stan poprawianej faktury: jeśli ją przyjął, treść zmienia faktura korygująca; jeśli jeszcze ją "
+    "przetwarza, ponów korektę później (ksefbuffer queue retry).",
     "25001": "O certyfikat można wnioskować tylko po zalogowaniu certyfikatem lub podpisem, nie tokenem KSeF: użyj "
     "ksefbuffer cert auth-request.",
     "25002": "O certyfikat można wnioskować tylko po zalogowaniu certyfikatem lub podpisem, nie tokenem KSeF: użyj "

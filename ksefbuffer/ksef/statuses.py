@@ -133,8 +133,18 @@ _SESSION_HINTS = {
 }
 
 
-def hint_for(code: int) -> str:
-    """What a person should do about an invoice's status, in Polish."""
+# Refusals that a technical correction mends (FACTS §10): the file's faults, not those of rights and consents.
+_MENDED_BY_FILE = frozenset({430, 440, 450})
+_MENDED_OFFLINE = (
+    "Fakturę wydano offline, więc popraw sam plik, nie treść, i wyślij go jako korektę techniczną: z opcją "
+    "corrects_sha256 równą skrótowi (sha256) tej faktury. Wtedy kody QR, które ma nabywca, zostaną ważne."
+)
+
+
+def hint_for(code: int, *, offline: bool = False) -> str:
+    """What a person should do about an invoice's status, in Polish; ``offline``: it was issued offline."""
+    if offline and code in _MENDED_BY_FILE:
+        return _MENDED_OFFLINE
     if code in _INVOICE_HINTS:
         return _INVOICE_HINTS[code]
     match invoice_verdict(code):

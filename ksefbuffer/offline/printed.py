@@ -54,7 +54,8 @@ def render(
         mode=legible(mode) if mode else None,
     )
     try:
-        return press.pdf(spoken(page, codes))
+        whole = spoken(page, codes)
+        return press.pdf(whole, drawn=len(whole) - len(spoken(page, ())))
     except press.NotSet as fault:
         raise NotPrintable(
             f"Nie udało się złożyć wydruku faktury ({fault}).",

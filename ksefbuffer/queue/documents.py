@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -130,6 +130,8 @@ def _in(states: Iterable[State]) -> ColumnElement[bool]:
     return documents.c.state.in_([literal_column(f"'{state}'") for state in sorted(states)])
 
 
+# As in the index over them: issued offline, and not numbered yet.
+HAS_TERM = (documents.c.offline_mode.is_not(None), documents.c.ksef_number.is_(None))
 _in_processing = documents.c.state == literal_column(f"'{State.PROCESSING}'")
 
 
@@ -513,6 +515,22 @@ def note_wait(tx: Connection, document: Document, waits_for: str | None, *, at: 
         deliveries.want(tx, document.id, at)
 
 
+def want_offline(tx: Connection, row_id: int, *, at: datetime) -> bool:
+    """Somebody cannot wait for the number: the document is to be issued offline, unless its ERP refuses that, it is
+    numbered, or refused. Whoever stamps it tells the term and the codes. Whether it was changed."""
+    changed = tx.execute(
+        update(documents)
+        .where(
+            documents.c.id == row_id,
+            documents.c.offline.is_(False),
+            documents.c.online_only.is_(False),
+            _in([*WAITING, State.PROCESSING]),
+        )
+        .values(offline=True, updated_at=at)
+    )
+    return changed.rowcount == 1
+
+
 def tell(tx: Connection, row_id: int, *, at: datetime) -> None:
     """Makes the answers due after a change that is no move."""
     deliveries.want(tx, row_id, at)
@@ -523,12 +541,8 @@ def change(tx: Connection, row_id: int, **values: Any) -> None:
     tx.execute(update(documents).where(documents.c.id == row_id).values(**values))
 
 
-def want_offline(tx: Connection, row_id: int, *, at: datetime) -> None:
-    """Its ERP wants the offline answer: the worker states the mode, the term and KOD II; answers become due."""
-    change(tx, row_id, offline=True, updated_at=at)
-    deliveries.want(tx, row_id, at)
-
-
+# The mode whose invoices KSeF never gets (offline.modes.Mode.TOTAL).
+NEVER_SENT = "awaria całkowita"
 # Batches that failed as a whole before a document is sent singly: it may be the one that breaks them.
 BATCH_TRIES = 2
 
@@ -536,6 +550,8 @@ BATCH_TRIES = 2
 def _waits(now: datetime) -> ColumnElement[bool]:
     return and_(
         _in(WAITING),
+        # What was issued in a total failure is not sent (FACTS §10).
+        or_(documents.c.offline_mode.is_(None), documents.c.offline_mode != NEVER_SENT),
         or_(documents.c.state == str(State.QUEUED), documents.c.next_attempt_at <= now),
     )
 
@@ -590,44 +606,57 @@ class Chosen:
     corrects: bool
 
 
+# Behind every term there is.
+_NO_TERM = literal(datetime(9999, 1, 1, tzinfo=UTC), UtcTime)
+
+
 def for_batch(tx: Connection, now: datetime, *, form: str, offline: bool, limit: int) -> list[Chosen]:
-    """The oldest documents of a heap."""
+    """The oldest documents of a heap; of those issued offline the ones whose term ends first."""
     query = (
         select(documents.c.id, documents.c.corrects)
         .where(_waits(now), _for_batches(), documents.c.form == form, documents.c.offline.is_(offline))
-        .order_by(documents.c.id)
+        .order_by(*([func.coalesce(documents.c.offline_deadline, _NO_TERM)] if offline else []), documents.c.id)
         .limit(limit)
     )
     return [Chosen(row.id, bool(row.corrects)) for row in tx.execute(_by(query, "ix_documents_waiting"))]
 
 
 def waiting(tx: Connection, now: datetime, *, limit: int, singly_only: bool = False) -> list[Document]:
-    """Documents that may be sent singly now, in sending order: urgent first, then the oldest.
+    """Documents that may be sent singly now, in sending order: urgent first, then the oldest; before other ordinary
+    ones those with a term, by its end.
 
     With ``singly_only`` what a batch will take is left to it; attachments always are.
 
     Those that wait for another document come last, so that many of them never hide the others.
     """
-    query = _by(
-        _selection.where(_waits(now), documents.c.attachment.is_(False) | documents.c.corrects_sha256.is_not(None)),
-        "ix_documents_waiting",
-    ).order_by(documents.c.id)
+    may_go = _selection.where(_waits(now), documents.c.attachment.is_(False) | documents.c.corrects_sha256.is_not(None))
     if singly_only:
-        query = query.where(not_(_for_batches()))
+        may_go = may_go.where(not_(_for_batches()))
+    ordinary = documents.c.urgent.is_(False)
+    in_turn = _by(may_go, "ix_documents_waiting").order_by(documents.c.id)
+    by_term = _by(may_go.where(*HAS_TERM), "ix_documents_deadline").order_by(
+        documents.c.offline_deadline, documents.c.id
+    )
+    lanes = (
+        in_turn.where(documents.c.urgent.is_(True)),
+        by_term.where(ordinary),
+        in_turn.where(ordinary, documents.c.offline_mode.is_(None)),
+    )
     found: list[Document] = []
-    # Each question in the order of the index; one for all would sort the whole queue, again for each document.
+    # Each question in the order of an index; one for all would sort the whole queue, again for each document.
     for free in (documents.c.waits_for.is_(None), documents.c.waits_for.is_not(None)):
-        for urgent in (True, False):
+        for lane in lanes:
             if len(found) < limit:
-                lane = query.where(free, documents.c.urgent.is_(urgent)).limit(limit - len(found))
-                found += [_document(row) for row in tx.execute(lane)]
+                found += [_document(row) for row in tx.execute(lane.where(free).limit(limit - len(found)))]
     return found
 
 
-def next_attempt(tx: Connection) -> datetime | None:
-    """When the first failed document is to be tried again."""
+def next_attempt(tx: Connection, now: datetime) -> datetime | None:
+    """When the next failed document joins those that wait; what has joined them already wakes nobody."""
     due: datetime | None = tx.execute(
-        select(func.min(documents.c.next_attempt_at)).where(documents.c.state == str(State.FAILED))
+        select(func.min(documents.c.next_attempt_at)).where(
+            documents.c.state == str(State.FAILED), documents.c.next_attempt_at > now
+        )
     ).scalar_one()
     return due
 

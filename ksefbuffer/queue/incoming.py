@@ -652,7 +652,7 @@ def folder_of(tx: Connection, ksef_numbers: Sequence[str], seller_nip: str, numb
 @dataclass(frozen=True, repr=False)
 class FileDue:
     """An invoice whose file is to be written, or moved from ``path`` (None: it has none yet). ``due_at`` says since
-    when, and by it whether it was filed anew meanwhile."""
+    when, and by it whether it was filed anew meanwhile; ``acquired_at`` and ``mode`` are KSeF's."""
 
     id: int
     ksef_number: str
@@ -664,6 +664,8 @@ class FileDue:
     content: bytes = field(repr=False)
     attempts: int = 0
     due_at: datetime | None = None
+    acquired_at: datetime | None = None
+    mode: str = ""
 
 
 def files_due(tx: Connection, now: datetime, *, limit: int, most_bytes: int = _MOST_BYTES_AT_ONCE) -> list[FileDue]:
@@ -688,6 +690,8 @@ def files_due(tx: Connection, now: datetime, *, limit: int, most_bytes: int = _M
             columns.content,
             columns.file_attempts,
             columns.file_due_at,
+            columns.acquired_at,
+            columns.mode,
         )
         .where(columns.id.in_(keys))
         .order_by(columns.file_due_at, columns.id)

@@ -235,6 +235,7 @@ documents = Table(
         postgresql_where=text("corrects_sha256 IS NOT NULL"),
     ),
     Index("ix_documents_state", "state", "id"),
+    Index("ix_documents_kind", "invoice_type", "state", "id"),
     Index("ix_documents_invoice_number", "seller_nip", "invoice_number"),
 )
 
@@ -253,6 +254,12 @@ arrivals = Table(
     CheckConstraint(_among("connector", ("folder", "table", "http")), name="connector"),
     Index("uq_arrivals_answer_name", "connector", "answer_name", unique=True),
     Index("ix_arrivals_document", "document"),
+    Index(
+        "ix_arrivals_reference",
+        "reference",
+        sqlite_where=text("reference IS NOT NULL"),
+        postgresql_where=text("reference IS NOT NULL"),
+    ),
 )
 
 # The outbox: what is still to be told. A row is due while wanted > told.
@@ -573,6 +580,35 @@ declarations = Table(
     Column("at", UtcTime, nullable=False),
     Column("actor", Text, nullable=False),
     Column("note", Text, nullable=False),
+)
+
+# A printed page (PDF) beside an answer: to be made while ``due_at`` is set; ``sha256`` is that of the last one written.
+answer_pages = Table(
+    "answer_pages",
+    metadata,
+    Column("arrival", Key, ForeignKey("arrivals.id"), primary_key=True),
+    Column("due_at", UtcTime),
+    Column("urgent", Boolean, nullable=False),
+    Column("asked", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("sha256", String(64)),
+    Index(
+        "ix_answer_pages_due",
+        "urgent",
+        "due_at",
+        sqlite_where=text("due_at IS NOT NULL"),
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
+)
+
+# A printed page beside the file of a received invoice: a row while it is still to be made, or to be removed.
+incoming_pages = Table(
+    "incoming_pages",
+    metadata,
+    Column("incoming", Key, ForeignKey("incoming.id"), primary_key=True),
+    Column("due_at", UtcTime, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Index("ix_incoming_pages_due", "due_at", "incoming"),
 )
 
 _FUNCTION = (

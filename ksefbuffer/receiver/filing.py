@@ -4,6 +4,9 @@ A step writes some files due, each under a temporary name, with its rights, dura
 what lay elsewhere; then says so in the database. Before the first effect the places about to be written are noted in
 the database (the fact ``filing``): a crash leaves a file at the old place, at the new one or at both, and the next step
 finishes it, also where the invoice is to go to a third place by then.
+
+Printed pages are a second pass, while no file is due: they are slow. A page lies beside its invoice, where the database
+records that; it is moved, and removed, by being made anew at the new place and going with the file at the old one.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ksefbuffer.errors import BufferFault
-from ksefbuffer.queue import facts, incoming
+from ksefbuffer.queue import facts, incoming, pages
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.incoming import FileDue
+from ksefbuffer.queue.pages import IncomingPage
 from ksefbuffer.receiver import disk
 from ksefbuffer.receiver.disk import Tree
 from ksefbuffer.receiver.filenames import file_stem, folder_parts
-from ksefbuffer.receiver.placing import Place, Placing, Task, View, place_of, reason, recorded
+from ksefbuffer.receiver.placing import PageTask, Place, Placing, Task, View, place_of, reason, recorded
+from ksefbuffer.receiver.printing import ENDING as PAGE
 from ksefbuffer.receiver.shapes import Catalogue
 
 __all__ = ["Filing", "FolderAway", "View"]
@@ -34,6 +39,10 @@ _AT_ONCE = 100
 _FIRST_PAUSE = timedelta(seconds=5)
 _LONGEST_PAUSE = timedelta(minutes=10)
 _NOTED = "filing"
+# Whether pages are printed; it stays when that is switched off, as some may still lie about.
+_PRINTED = "incoming_printed"
+_PAGES_AT_ONCE = 20
+_PAGE_BYTES_AT_ONCE = 500_000
 
 
 class FolderAway(BufferFault):
@@ -43,15 +52,18 @@ class FolderAway(BufferFault):
 @dataclass
 class Filing:
     """The duty of filing. ``root``: the incoming folder; ``catalogue_of``: the nearest catalogue of a folder, asked
-    anew in each step."""
+    anew in each step; ``views`` are made with each file, ``page`` (ending in ".pdf") afterwards."""
 
     database: Database
     root: Path
     catalogue_of: Callable[[str], Catalogue | None]
     views: Sequence[View] = ()
+    page: View | None = None
 
     def prepare(self, now: datetime) -> None:
-        """At a start: the folder is made, and what a crash left is tidied up. Raises FolderAway."""
+        """At a start: the folder is made, and what a crash left is tidied up; where printing was switched on or off
+        meanwhile, all pages become due. Raises FolderAway."""
+        self._switch(now)
         noted = self._noted()
         with self._opened() as tree:
             self._note(noted, self._finish(self._placing(tree), noted), now)
@@ -63,7 +75,7 @@ class Filing:
             due = incoming.files_due(tx, now, limit=_AT_ONCE)
         noted = self._noted()
         if not due and not noted:
-            return False
+            return self._print(now)
         with self._opened() as tree:
             placing = self._placing(tree)
             unfinished = self._finish(placing, noted)
@@ -72,17 +84,73 @@ class Filing:
             self._note(noted, unfinished | moving, now)
             placing.write(tasks)
             placing.remove_old([task for task in tasks if task.has_moved])
-        if tasks:
-            self._record(tasks, unfinished, now)
-        return bool(tasks)
+        if not tasks:
+            return self._print(now)
+        self._record(tasks, unfinished, now)
+        return True
 
     def next_due(self) -> datetime | None:
-        """When the next file is due."""
+        """When the next file, or page, is due."""
         with self.database.reading() as tx:
-            return incoming.next_due(tx, "file")
+            dues = (incoming.next_due(tx, "file"), pages.next_incoming(tx))
+        return min((due for due in dues if due is not None), default=None)
+
+    def _switch(self, now: datetime) -> None:
+        """Printing was switched on, or off: every invoice that has a file gets its page, or loses it."""
+        prints = self.page is not None
+        if (self._printed() or False) == prints:
+            return
+        with self.database.transaction() as tx:
+            pages.want_for_all_incoming(tx, at=now)
+            facts.put(tx, _PRINTED, prints, at=now)
+
+    def _printed(self) -> bool | None:
+        """Whether pages are printed, as the last start left it; None when none ever were."""
+        with self.database.reading() as tx:
+            told = facts.get(tx, _PRINTED)
+        return bool(told[0]) if told else None
 
     def _placing(self, tree: Tree) -> Placing:
-        return Placing(tree, self.views, self.catalogue_of)
+        endings = [view.ending for view in self.views]
+        if self.page is not None or self._printed() is not None:
+            endings.append(PAGE)
+        return Placing(tree, self.views, self.catalogue_of, endings)
+
+    def _print(self, now: datetime) -> bool:
+        """Some pages due, beside files that lie where they belong. True when there were any. Raises FolderAway."""
+        with self.database.reading() as tx:
+            due = pages.incoming_due(tx, now, limit=_PAGES_AT_ONCE, most_bytes=_PAGE_BYTES_AT_ONCE)
+        if not due:
+            return False
+        beside = [(one, recorded(one.facts.path)) for one in due]
+        tasks = {one.facts.id: PageTask(one.facts, place) for one, place in beside if place is not None}
+        with self._opened() as tree:
+            placing = self._placing(tree)
+            if self.page is None:
+                placing.remove_pages(list(tasks.values()), PAGE)
+            else:
+                noted = self._noted()
+                about = noted | {row_id: task.place.text for row_id, task in tasks.items()}
+                self._note(noted, about, now)
+                placing.write_pages(list(tasks.values()), self.page)
+                self._note(about, noted, now)
+        self._record_pages(due, tasks, now)
+        return True
+
+    def _record_pages(self, due: Sequence[IncomingPage], tasks: Mapping[int, PageTask], now: datetime) -> None:
+        problems: Counter[str] = Counter()
+        again: dict[int, datetime] = {}
+        for one in due:
+            task = tasks.get(one.facts.id)
+            if task is None or task.is_done:
+                continue
+            again[one.facts.id] = now + min(_FIRST_PAUSE * 2 ** min(one.attempts, 10), _LONGEST_PAUSE)
+            problems[task.problem] += 1
+        with self.database.transaction() as tx:
+            pages.incoming_done(tx, [one.facts.id for one in due if one.facts.id not in again])
+            pages.incoming_failed(tx, again)
+        for problem, count in problems.items():
+            log.warning("printed pages not as they should be: %s of %s: %s", count, len(due), problem)
 
     def _finish(self, placing: Placing, noted: Mapping[int, str]) -> dict[int, str]:
         """Removes what a crash left, and what was written for a place that its invoice does not go to any more. Returns
@@ -143,6 +211,10 @@ class Filing:
                 pause = min(_FIRST_PAUSE * 2 ** min(due.attempts, 10), _LONGEST_PAUSE)
                 incoming.filing_failed(tx, due.id, task.problem, again=now + pause, path=path)
             incoming.filed(tx, done, due={task.due.id: task.due.due_at for task in tasks})
+            if self.page is not None:
+                # What stays not quite right is tried again and again; its page is made once.
+                settled = [one for one in tasks if one.is_settled and (one.old != one.done or not one.problem)]
+                pages.want_for_incoming(tx, [one.due.id for one in settled], at=now)
             if noted:
                 facts.put(tx, _NOTED, {str(row_id): place for row_id, place in noted.items()}, at=now)
             else:

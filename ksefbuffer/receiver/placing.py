@@ -120,12 +120,25 @@ def reason(error: OSError, folder: str = "") -> str:
 
 
 @dataclass
+class PageTask:
+    """One invoice whose page is to be written beside its file, or removed. ``is_done``: durably; ``problem``: what is
+    wrong with it, in Polish; a page that cannot be made at all is done, without a problem."""
+
+    due: FileDue
+    place: Place
+    is_done: bool = False
+    problem: str = ""
+
+
+@dataclass
 class Placing:
-    """What is done within one step, on an open folder."""
+    """What is done within one step, on an open folder. ``endings``: of all files that lie beside an invoice, those of
+    ``views`` and of the pages that come later."""
 
     tree: Tree
     views: Sequence[View]
     catalogue_of: Callable[[str], Catalogue | None]
+    endings: Sequence[str]
     _groups: dict[str, int | None] = field(default_factory=dict)
 
     # Writing
@@ -208,7 +221,7 @@ class Placing:
         raise FileExistsError(errno.EEXIST, "wszystkie nazwy są zajęte")
 
     def _leaves_room_for_views(self, folder: int, stem: str, own: bool) -> bool:
-        there = (disk.found(folder, stem + view.ending) for view in self.views)
+        there = (disk.found(folder, stem + ending) for ending in self.endings)
         return all(one is None or (own and self.tree.owns(one)) for one in there)
 
     @staticmethod
@@ -227,6 +240,67 @@ class Placing:
         except OSError:
             disk.discard(folder, temporary)
             raise
+
+    # Pages, once the invoices are where they belong
+
+    def write_pages(self, tasks: Sequence[PageTask], page: View) -> None:
+        """Puts each invoice's page beside its file, durably; what went wrong is told in the task."""
+        for parts, here in _pages_by_folder(tasks):
+            try:
+                with disk.opened_below(self.tree, parts) as folder:
+                    access = self._access_of(parts) or OWNER_ONLY
+                    try:
+                        exact = disk.exact_access(folder, access)
+                        self._write_pages(folder, exact, here, page)
+                    except GroupRefused:
+                        # As with the invoices: its owner's alone, until the group may be used.
+                        self._write_pages(folder, disk.exact_access(folder, OWNER_ONLY), here, page)
+                    disk.sync(folder)
+                for task in here:
+                    task.is_done = not task.problem
+            except OSError as error:
+                for task in here:
+                    task.problem = reason(error, "/".join(parts))
+
+    def _write_pages(self, folder: int, access: Access, tasks: Sequence[PageTask], page: View) -> None:
+        for task in tasks:
+            task.problem = ""
+            there = disk.found(folder, task.place.stem + page.ending)
+            if disk.found(folder, task.place.name) is None:
+                task.problem = f"nie ma pliku XML, obok którego ma leżeć wydruk (folder „{'/'.join(task.place.parts)}”)"
+            elif there is not None and not self.tree.owns(there):
+                task.problem = f"nazwę wydruku zajmuje cudzy plik (folder „{'/'.join(task.place.parts)}”)"
+            if task.problem:
+                continue
+            try:
+                self._write_view(folder, access, page, task.due, task.place.stem)
+            except GroupRefused:
+                raise
+            except OSError as error:
+                task.problem = reason(error, "/".join(task.place.parts))
+            except Exception as error:
+                # A fault nobody foresaw costs this page a pause, not all those behind it.
+                log.exception("incoming=%s: its page cannot be made", task.due.id)
+                task.problem = f"błąd programu ({type(error).__name__})"
+
+    def remove_pages(self, tasks: Sequence[PageTask], ending: str) -> None:
+        """Takes away the pages of ours beside these invoices."""
+        for parts, here in _pages_by_folder(tasks):
+            try:
+                with disk.opened_below(self.tree, parts) as folder:
+                    for task in here:
+                        there = disk.found(folder, task.place.stem + ending)
+                        if there is not None and self.tree.owns(there):
+                            disk.remove(folder, task.place.stem + ending)
+                    disk.sync(folder)
+            except (FileNotFoundError, NotADirectoryError):
+                # The folder is gone, or something else has its name: nothing of ours is there.
+                pass
+            except OSError as error:
+                for task in here:
+                    task.problem = reason(error, "/".join(parts))
+            for task in here:
+                task.is_done = not task.problem
 
     # Rights
 
@@ -286,10 +360,10 @@ class Placing:
         there = disk.found(folder, stem + ENDING)
         if there is not None and (self.tree.owns(there) or disk.holds(folder, stem + ENDING, content)):
             disk.remove(folder, stem + ENDING)
-        for view in self.views:
-            there = disk.found(folder, stem + view.ending)
+        for ending in self.endings:
+            there = disk.found(folder, stem + ending)
             if there is not None and self.tree.owns(there):
-                disk.remove(folder, stem + view.ending)
+                disk.remove(folder, stem + ending)
 
     def remove_leftovers(self, place: Place) -> None:
         """Temporary files that a crash left where this was to be written."""
@@ -316,6 +390,12 @@ def _by_folder(tasks: Iterable[tuple[tuple[str, ...], Task]]) -> Iterator[tuple[
     ordered = sorted(tasks, key=_folder)
     for parts, group in groupby(ordered, key=_folder):
         yield parts, [task for _, task in group]
+
+
+def _pages_by_folder(tasks: Iterable[PageTask]) -> Iterator[tuple[tuple[str, ...], list[PageTask]]]:
+    ordered = sorted(tasks, key=lambda task: task.place.parts)
+    for parts, group in groupby(ordered, key=lambda task: task.place.parts):
+        yield parts, list(group)
 
 
 def _folder(pair: tuple[tuple[str, ...], Task]) -> tuple[str, ...]:

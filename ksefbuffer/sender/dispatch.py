@@ -101,7 +101,7 @@ class Dispatch:
             paused = pauses.active(tx, now, Lane.SINGLE)
             urgent_paused = pauses.active(tx, now, Lane.URGENT)
             expired = pauses.expired(tx, now)
-            retry_at = documents.next_attempt(tx)
+            retry_at = documents.next_attempt(tx, now)
         if expired:
             with self.database.transaction() as tx:
                 pauses.over(tx, *expired)
@@ -117,7 +117,7 @@ class Dispatch:
             session_holds=self.figures.online.invoices,
         )
         if isinstance(decision, Rest) and retry_at is not None:
-            wake = max(retry_at, paused.until) if paused else max(retry_at, now)
+            wake = max(retry_at, paused.until) if paused else retry_at
             decision = Rest(min(decision.until or wake, wake))
         return decision, {document.id: document for document in waiting}
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from ksefbuffer.queue.states import WAITING, Event, State
 from ksefbuffer.sender import trouble
 from ksefbuffer.sender.figures import Figures
 from ksefbuffer.sender.pace import Pace
-from ksefbuffer.sender.plan import ORDINARY_SHARE, HandIn, Heap, Rest, batch_takes, plan_batch
+from ksefbuffer.sender.plan import BATCH_AT_MOST, ORDINARY_SHARE, HandIn, Heap, Rest, batch_takes, plan_batch
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +101,22 @@ class BatchSender:
             self._decided = (now, takes and (spoilt is None or spoilt.until <= now))
         return self._decided[1]
 
+    def sending_takes(self, now: datetime) -> float:
+        """Seconds until all that waits is sent, singly or in batches, whatever is quicker."""
+        seconds = 0.0
+        for heap in heaps(self.database, self.limiter, now):
+            in_batches = ceil(heap.count / BATCH_AT_MOST) * self.pace.batch_s
+            may_batch = 0 < self.batch_from <= heap.count
+            seconds += min(heap.single_s, in_batches) if may_batch else heap.single_s
+        return seconds
+
     def step(self) -> bool:
         """One batch, up to the point where only KSeF's word counts. True when there may be more at once."""
         now = self.clock()
         waiting = heaps(self.database, self.limiter, now)
         with self.database.reading() as tx:
             paused = pauses.active(tx, now, Lane.BATCH)
-            retry_at = documents.next_attempt(tx)
+            retry_at = documents.next_attempt(tx, now)
         decision = plan_batch(
             waiting,
             now,

@@ -14,8 +14,8 @@ from tests.crash.harness import START, Fate, World, template_database
 from tests.samples import NIP
 
 
-def _batch(request: pytest.FixtureRequest) -> bool:
-    return bool(getattr(request.module, "BATCH", False))
+def _wishes(request: pytest.FixtureRequest) -> dict[str, bool]:
+    return {name: bool(getattr(request.module, name.upper(), False)) for name in ("batch", "offline")}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def scenario(
     numbers = itertools.count()
 
     def play(fates: Sequence[Fate]) -> World:
-        world = World(tmp_path / str(next(numbers)), template, batch=_batch(request))
+        world = World(tmp_path / str(next(numbers)), template, **_wishes(request))
         for fate in fates:
             if world.live(fate, login):
                 break
@@ -61,7 +61,7 @@ def course(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template: Path, login: CertificateLogin
 ) -> list[str]:
     """The boundaries of an undisturbed life, in order."""
-    world = World(tmp_path_factory.mktemp("course") / "0", template, batch=_batch(request))
+    world = World(tmp_path_factory.mktemp("course") / "0", template, **_wishes(request))
     fate = Fate()
     assert world.live(fate, login)
     world.books()

@@ -7,6 +7,7 @@ disturbs, the books are compared: our database, the folders, and what KSeF says 
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from tests.samples import NIP, invoice
 
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 ROUNDS = 600
+AWAY_S = 40.0
 
 
 def no_limits() -> Limiter:
@@ -131,10 +133,18 @@ class CountedDatabase(Database):
 
 class World:
     """Folders, database and KSeF that outlive the buffer's lives. ``good`` invoices lie in the inbox, and with them a
-    bad one and a sidecar; with 0 it is empty. With ``batch`` what is not urgent goes in batches."""
+    bad one and a sidecar; with 0 it is empty. With ``batch`` what is not urgent goes in batches; with ``offline`` KSeF
+    is away at first, and everything is issued offline."""
 
     def __init__(
-        self, folder: Path, template: Path, *, good: int = 3, limits: str = "none", batch: bool = False
+        self,
+        folder: Path,
+        template: Path,
+        *,
+        good: int = 3,
+        limits: str = "none",
+        batch: bool = False,
+        offline: bool = False,
     ) -> None:
         self.folder = folder
         self.clock = Clock()
@@ -147,6 +157,15 @@ class World:
             f'nip = "{NIP}"\nenvironment = "sandbox"\n[sending]\nbatch_from = {2 if batch else 0}\n'
         )
         self.batch = batch
+        self.offline = offline
+        if offline:
+            issued = self.sandbox.issue_certificate("Offline", NIP)
+            (folder / "offline.crt").write_bytes(issued.certificate)
+            (folder / "offline.key").write_bytes(issued.private_key)
+            with (folder / "config.toml").open("a") as file:
+                file.write('[ksef]\nqr_url = "http://ksef.sandbox/qr"\n[offline]\n')
+                file.write('certificate = "offline.crt"\nprivate_key = "offline.key"\n')
+            self.sandbox.outage(AWAY_S)
         self.config = configuration.load(folder / "config.toml", {})
         self.good: dict[str, bytes] = {}
         self.bad: dict[str, bytes] = {}
@@ -202,6 +221,7 @@ class World:
         """Steps in turn until everything rests, or until ``until()``; time jumps to the next due moment."""
         steps: list[Callable[[], bool]] = [
             lambda: buffer.folder.take_in(self.clock()),
+            buffer.issuing.step if self.offline else lambda: False,
             buffer.dispatch.step,
             buffer.batches.step,
             buffer.reconcile.step,
@@ -266,6 +286,8 @@ class World:
                     (mine,) = [i for i in self.sandbox.accepted() if i.sha256 == document.sha256]
                     assert mine.ksef_number == document.ksef_number
                     self._answered(name, document.ksef_number, documents.upo(tx, document.id))
+                    if self.offline:
+                        self._issued_offline(name, document)
                     moves = documents.history(tx, document.id)
                     assert [m["to_state"] for m in moves].count("sent") == 1
                     assert all(a["to_state"] == b["from_state"] for a, b in pairwise(moves))
@@ -278,6 +300,18 @@ class World:
         moved = sorted(path.name for kind in ("processed", "rejected") for path in (self.folder / kind).rglob("*.xml"))
         assert moved == sorted([*self.good, *self.bad])
         assert list(self.folder.rglob(".ksefbuffer-*")) == []
+
+    def _issued_offline(self, name: str, document: documents.Document) -> None:
+        assert (document.offline_mode, document.offline) == ("offline24", True)
+        assert document.offline_deadline is not None
+        assert document.accepted_at is not None
+        assert document.accepted_at < document.offline_deadline
+        told = json.loads(self._outbox(name, ".ksef.json").read_bytes())
+        assert told["certificate_url"] == document.certificate_url
+        assert self._outbox(name, ".qr2.png").read_bytes().startswith(b"\x89PNG")
+        assert document.certificate_url is not None
+        assert self.sandbox.follow_link(document.certificate_url)["valid"] is True
+        assert self.sandbox.follow_link(told["verification_url"])["invoicingMode"] == "Offline"
 
     def _outbox(self, name: str, ending: str) -> Path:
         path = self.folder / "outbox" / f"{name.removesuffix('.xml')}{ending}"

@@ -33,10 +33,13 @@ class NotSet(Exception):
     """typst refused; its message is the kind of fault, without anything of the page."""
 
 
-def pdf(spoken: str) -> bytes:
-    """The page as PDF/A-2a, which is PDF/UA-1 too. Equal input, equal bytes. Raises NotSet."""
+def pdf(spoken: str, *, drawn: int = 0) -> bytes:
+    """The page as PDF/A-2a, which is PDF/UA-1 too. Equal input, equal bytes. Raises NotSet.
+
+    drawn: how many of the characters only draw codes, which cost next to nothing.
+    """
     with _one_at_a_time:
-        return _apart(spoken) if len(spoken) > LONG_CHARACTERS else _here(spoken)
+        return _apart(spoken) if len(spoken) - drawn > LONG_CHARACTERS else _here(spoken)
 
 
 def _here(spoken: str) -> bytes:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from ksefbuffer.erp import answers, http, submit
+from ksefbuffer.erp.delivery import shown_verification_url
 from ksefbuffer.erp.files import name_as_text
 from ksefbuffer.erp.options import options_from
 from ksefbuffer.erp.submit import Offer, Options, Source, Submission
@@ -416,7 +417,7 @@ def document_qr1(request: Request, who: Reader, document_id: DocumentId, kind: P
     site = site_of(request)
     with site.database.reading() as tx:
         document = _find(tx, document_id)
-    link = http.kod_1(document, site.config.ksef.qr_url)
+    link = shown_verification_url(document, site.config.ksef.qr_url)
     if link is None:
         raise _not_there("qr", "Kodu QR jeszcze nie ma: dokument nie ma numeru KSeF ani trybu offline.")
     return _picture(link, qr.invoice_label(document.ksef_number), kind, f"{document.document_id}.qr1")
@@ -464,7 +465,7 @@ def document_pdf(request: Request, who: Reader, document_id: DocumentId) -> Resp
         arrival = deliveries.first_arrival(tx, document.id)
     if content is None:
         raise _not_there("pdf", "Bufor nie ma treści tego dokumentu: plik był za duży, by go przyjąć.")
-    link = http.kod_1(document, site.config.ksef.qr_url)
+    link = shown_verification_url(document, site.config.ksef.qr_url)
     codes = [printed.Code(link, qr.invoice_label(document.ksef_number))] if link else []
     if document.certificate_url:
         codes.append(printed.Code(document.certificate_url, qr.CERTIFICATE_LABEL))

@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ksefbuffer.erp import submit
+from ksefbuffer.erp.delivery import shown_verification_url
 from ksefbuffer.erp.files import name_as_text
-from ksefbuffer.erp.http import CONNECTOR, kod_1
+from ksefbuffer.erp.http import CONNECTOR
 from ksefbuffer.errors import NoSuchThing, NotAllowedNow
 from ksefbuffer.invoice.document import InvoiceHeader
 from ksefbuffer.invoice.findings import Finding
@@ -399,7 +400,7 @@ class Code:
 
 
 def _codes(site: Site, document: Document) -> list[Code]:
-    link = kod_1(document, site.config.ksef.qr_url)
+    link = shown_verification_url(document, site.config.ksef.qr_url)
     codes = [Code("1", "KOD I", link, qr.invoice_label(document.ksef_number))] if link else []
     if document.certificate_url:
         codes.append(Code("2", "KOD II", document.certificate_url, qr.CERTIFICATE_LABEL))
