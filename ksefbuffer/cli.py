@@ -7,10 +7,10 @@ here are those that start something. What only one command needs is imported by 
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ksefbuffer.commands.base import DEFAULT_CONFIG, Group, Settings, make_folde
 from ksefbuffer.commands.certificates import cert
 from ksefbuffer.commands.check import check_files
 from ksefbuffer.commands.databases import backup, db, restore, table
+from ksefbuffer.commands.doctor import doctor
 from ksefbuffer.commands.incoming import incoming
 from ksefbuffer.commands.notices import notify
 from ksefbuffer.commands.offline import offline
@@ -27,9 +28,11 @@ from ksefbuffer.commands.queue import queue
 from ksefbuffer.commands.rules import rules
 from ksefbuffer.commands.status import status
 from ksefbuffer.commands.tokens import token
-from ksefbuffer.config import load, render_example
+from ksefbuffer.commands.users import add_user, apikey, password_file_option, read_password, tell_link, user
+from ksefbuffer.commands.web import Page, log_to_stderr, web
+from ksefbuffer.config import Config, load, render_example
 from ksefbuffer.errors import ConfigurationFault
-from ksefbuffer.queue import schema
+from ksefbuffer.queue import people, schema
 from ksefbuffer.queue.db import Database
 
 
@@ -52,9 +55,13 @@ def main(context: click.Context, path: Path | None, lang: str) -> None:
 @main.command()
 @click.option("--nip", help="NIP firmy, dla której pracuje bufor.")
 @click.option("--environment", type=click.Choice(["sandbox", "test", "demo", "production"]), help="Środowisko KSeF.")
+@click.option("--admin", "admin_login", help="Login pierwszego administratora strony.")
+@password_file_option
 @pass_settings
-def init(settings: Settings, nip: str | None, environment: str | None) -> None:
-    """Pisze konfigurację z komentarzami, tworzy folder danych i bazę."""
+def init(
+    settings: Settings, nip: str | None, environment: str | None, admin_login: str | None, password_file: Path | None
+) -> None:
+    """Pisze konfigurację z komentarzami, tworzy folder danych, bazę i administratora strony."""
     path = settings.path or (
         Path(os.environ["KSEFBUFFER_CONFIG"]) if os.environ.get("KSEFBUFFER_CONFIG") else DEFAULT_CONFIG
     )
@@ -106,7 +113,34 @@ def init(settings: Settings, nip: str | None, environment: str | None) -> None:
             f"Drop invoices into {config.inbox.path}; answers appear in {config.inbox.outbox}.",
         )
     )
+    if admin_login is not None:
+        _first_admin(settings, config, database, admin_login, password_file)
     click.echo(settings.say("Start: ksefbuffer run", "Start it with: ksefbuffer run"))
+
+
+def _first_admin(
+    settings: Settings, config: Config, database: Database, login: str, password_file: Path | None
+) -> None:
+    with database.reading() as tx:
+        if people.find_user(tx, login) is not None:
+            click.echo(settings.say(f"Użytkownik {login} już jest.", f"User {login} is there already."))
+            return
+    password = read_password(password_file)
+    if password is None and sys.stdin.isatty():
+        password = (
+            click.prompt(
+                settings.say("Hasło (puste: jednorazowy link)", "Password (empty: one-time link)"),
+                default="",
+                show_default=False,
+                hide_input=True,
+                confirmation_prompt=True,
+            )
+            or None
+        )
+    link = add_user(config, database, login, name="", admin=True, password=password, at=settings.now())
+    click.echo(settings.say(f"Administrator strony: {login}.", f"Administrator of the page: {login}."))
+    if link is not None:
+        tell_link(settings, link)
 
 
 @main.command()
@@ -116,8 +150,16 @@ def run(settings: Settings, no_web: bool) -> None:
     """Pracuje na pierwszym planie (to uruchamia systemd)."""
     from ksefbuffer import worker
 
-    _log_to_stderr()
-    worker.run(settings.config, environ=os.environ)
+    log_to_stderr()
+    config = settings.config
+    if no_web:
+        worker.run(config, environ=os.environ)
+        return
+    with Page(config, settings.path, environ=os.environ, monotonic=time.monotonic) as page:
+        if config.database.sqlite_file is None:
+            # A node that stands by until it leads shares the load of the page meanwhile.
+            page.start()
+        worker.run(config, environ=os.environ, ready=page.start)
 
 
 @main.command()
@@ -147,7 +189,7 @@ def sandbox(host: str, port: int, state: Path | None, latency: float, limits: st
     """Lokalny, surowy symulator KSeF; gotowość zgłasza jednym wierszem JSON."""
     from ksefbuffer import sandbox as local_ksef
 
-    _log_to_stderr()
+    log_to_stderr()
     try:
         local_ksef.main(host, port, state, latency, limits, time_scale)
     except (OSError, sqlite3.Error) as error:
@@ -173,13 +215,23 @@ def demo(folder: Path | None, port: int, no_browser: bool, once: bool) -> None:
     sys.exit(demonstration.run(folder, port=port, once=once, environ=os.environ))
 
 
-def _log_to_stderr() -> None:
-    # The journal adds the time itself.
-    times = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{times}%(levelname)s %(name)s %(message)s")
-    for chatty in ("alembic", "apscheduler"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-for _command in (check_files, status, queue, offline, incoming, rules, cert, token, notify, table, db, backup, restore):
+for _command in (
+    check_files,
+    status,
+    queue,
+    offline,
+    incoming,
+    rules,
+    cert,
+    token,
+    notify,
+    user,
+    apikey,
+    web,
+    table,
+    db,
+    backup,
+    restore,
+    doctor,
+):
     main.add_command(_command)

@@ -33,7 +33,7 @@ Environment = Literal["sandbox", "test", "demo", "production"]
 
 PREFIX = "KSEFBUFFER_"
 # Read by the command line itself.
-NOT_SETTINGS = (PREFIX + "CONFIG", PREFIX + "LANG")
+NOT_SETTINGS = (PREFIX + "CONFIG", PREFIX + "LANG", PREFIX + "FOLLOW_STDIN")
 SYSTEM_FILE = Path("/etc/ksefbuffer/config.toml")
 
 # FACTS §1.1. DEMO has no Latarnia of its own: clients read production's.
@@ -129,6 +129,17 @@ def _any_database(value: str) -> str:
 def _notification_address(value: str) -> str:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", value) is None:
         raise PydanticCustomError("notify", "to musi być adres Apprise, np. mailto://uzytkownik:haslo@example.pl")
+    return value
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _webhook_address(value: str) -> str:
+    # Unlike KSeF's addresses these are the receiver's own, so a query may hold whatever it needs.
+    if re.fullmatch("https?://[^\\s/\x00-\x1f\x7f][^\\s\x00-\x1f\x7f]*", value) is None:
+        raise PydanticCustomError("webhook", "to musi być adres zaczynający się od https:// albo http://, bez spacji")
     return value
 
 
@@ -290,6 +301,28 @@ class Web(_Section):
 
     host: Annotated[str, Field(pattern=r"^[^\s/]+$")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535)] = 8080
+    tls_certificate: CredentialFile = None
+    tls_private_key: CredentialFile = None
+    proxy: bool = False
+    public_url: Annotated[Address | None, BeforeValidator(_none_if_empty)] = None
+    webhook_urls: Annotated[
+        tuple[Annotated[str, AfterValidator(_webhook_address)], ...],
+        BeforeValidator(_items),
+        AfterValidator(_without_repeats),
+        Field(repr=False),
+    ] = ()
+    webhook_secret_file: CredentialFile = None
+    webhook_secret: EnvironmentSecret = None
+    webhook_allow_private: bool = True
+
+    def read_webhook_secret(self) -> str | None:
+        """What webhooks are signed with, or None when none is set. Raises ConfigurationFault when its file cannot be
+        read."""
+        if self.webhook_secret is not None:
+            return self.webhook_secret.get_secret_value()
+        if self.webhook_secret_file is None:
+            return None
+        return _secret_text(self.webhook_secret_file, "web.webhook_secret_file")
 
 
 class Notify(_Section):
@@ -380,8 +413,9 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
 }
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """Find, read and check the settings.
+def load(path: Path | None, environ: Mapping[str, str], *, keyless: bool = False) -> Config:
+    """Find, read and check the settings. With ``keyless`` what logs in to KSeF need not be there: the page's process is
+    given none of it.
 
     path: what ``--config`` named, or None for the lookup of CONTRACT §2. environ: usually ``os.environ``; without any
     file it alone may hold the settings, paths being then relative to the current folder.
@@ -399,12 +433,75 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     except ValidationError as fault:
         mistakes += [_told(error, overridden) for error in fault.errors(include_url=False, include_context=True)]
     if config is not None:
-        mistakes += [f"{_key(loc, overridden)}: {text}" for loc, text in _contradictions(config)]
+        found = [(loc, text) for loc, text in _contradictions(config) if not (keyless and loc in _KEYS)]
+        mistakes += [f"{_key(loc, overridden)}: {text}" for loc, text in found]
     if config is None or mistakes:
         where = f"pliku {source}" if source is not None else "zmiennych środowiska"
         listed = "".join(f"\n  - {mistake}" for mistake in dict.fromkeys(mistakes))
         raise ConfigurationFault(f"Konfiguracja w {where} wymaga poprawy:{listed}")
     return config
+
+
+# What logs in to KSeF and is no business of the page's.
+_KEYS = (("auth", "token_file"),)
+
+
+def secret_variables() -> frozenset[str]:
+    """Names of the environment variables that hold secrets."""
+    return frozenset(
+        _variable((section, key))
+        for section, model in SECTIONS.items()
+        for key, field in model.model_fields.items()
+        if _Mark.ENVIRONMENT_ONLY in field.metadata
+    )
+
+
+# What the page may change while the buffer runs: "section.key", or a whole section.
+RUNTIME = (
+    "sending",
+    "incoming.interval_minutes",
+    "incoming.subjects",
+    "incoming.pdf",
+    "offline.mode",
+    "notify",
+    "inbox.responses",
+    "inbox.settle_seconds",
+)
+
+
+def changeable(key: str) -> bool:
+    """Whether ``section.key`` may change while the buffer runs."""
+    section, _, name = key.partition(".")
+    known = section in SECTIONS and name in SECTIONS[section].model_fields
+    return known and (section in RUNTIME or key in RUNTIME)
+
+
+def with_overrides(config: Config, values: Mapping[str, Any]) -> Config:
+    """The settings with some of them changed while the buffer runs; ``values`` by "section.key", as TOML holds them.
+
+    Raises ConfigurationFault in Polish, listing every mistake with its key, as ``load`` does.
+    """
+    mistakes = [f"{key}: tego ustawienia nie zmienia się w trakcie pracy" for key in values if not changeable(key)]
+    changed: dict[str, BaseModel] = {}
+    for section, model in SECTIONS.items():
+        mine = {key: value for key, value in values.items() if key.startswith(section + ".") and changeable(key)}
+        given = {key.partition(".")[2]: value for key, value in mine.items()}
+        if not given:
+            continue
+        present: BaseModel = getattr(config, section)
+        kept = {name: getattr(present, name) for name in present.model_fields_set}
+        try:
+            changed[section] = model(**{**kept, **given})
+        except ValidationError as fault:
+            told = fault.errors(include_url=False, include_context=True)
+            mistakes += [_told(cast(ErrorDetails, {**one, "loc": (section, *one["loc"])}), set()) for one in told]
+    merged = config.model_copy(update=changed)
+    if not mistakes:
+        mistakes = [f"{_key(loc, set())}: {text}" for loc, text in _contradictions(merged) if loc not in _KEYS]
+    if mistakes:
+        listed = "".join(f"\n  - {mistake}" for mistake in dict.fromkeys(mistakes))
+        raise ConfigurationFault(f"Ustawienia wymagają poprawy:{listed}")
+    return merged
 
 
 def example_text() -> str:
@@ -560,6 +657,9 @@ def _contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from _entangled_folders(config)
     if config.environment == "production" and config.incoming.interval_minutes < PRODUCTION_PULL_MINUTES:
         yield ("incoming", "interval_minutes"), f"na produkcji nie mniej niż {PRODUCTION_PULL_MINUTES} (limity KSeF)"
+    if (config.web.tls_certificate is None) != (config.web.tls_private_key is None):
+        absent = "tls_certificate" if config.web.tls_certificate is None else "tls_private_key"
+        yield ("web", absent), "brakuje tego klucza: certyfikat HTTPS i jego klucz podaje się razem"
     if config.table.outgoing == config.table.incoming:
         yield ("table", "incoming"), "musi być inną tabelą niż table.outgoing"
     own, erp = config.database.sqlite_file, _sqlite_file(config.table.url)
@@ -663,7 +763,7 @@ def _told(error: ErrorDetails, overridden: set[tuple[str, ...]]) -> str:
     return f"{key}: {known or own}"
 
 
-_OWN_KINDS = ("list", "repeats", "address", "day", "database", "notify", "boolean", "nip")
+_OWN_KINDS = ("list", "repeats", "address", "webhook", "day", "database", "notify", "boolean", "nip")
 _SENTENCES = {
     "missing": "brakuje tego klucza",
     "int": "to musi być liczba całkowita",

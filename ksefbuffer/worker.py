@@ -17,19 +17,21 @@ from pathlib import Path
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from ksefbuffer.config import Config
+from ksefbuffer.config import Config, with_overrides
 from ksefbuffer.erp import answers
 from ksefbuffer.erp.delivery import Connector, Deliver
 from ksefbuffer.erp.folder import FolderConnector, Folders
 from ksefbuffer.erp.handover import HandOver
+from ksefbuffer.erp.http import HttpConnector
 from ksefbuffer.erp.printing import PrintAnswers
 from ksefbuffer.erp.retake import Retake
 from ksefbuffer.erp.rows import RowConnector
 from ksefbuffer.erp.table import IncomingTable, TableConnector
+from ksefbuffer.erp.webhook import Webhooks
 from ksefbuffer.errors import BufferFault, CallFault, ConfigurationFault, CredentialFault, NotAllowedNow
-from ksefbuffer.identity import standings
-from ksefbuffer.identity.chosen import Chosen, KeySettings, choose, stored_choice
+from ksefbuffer.identity.chosen import Chosen, choose, stored_choice
 from ksefbuffer.identity.enrolment import Enrolment
+from ksefbuffer.identity.letterbox_opening import Letterbox, open_letterbox
 from ksefbuffer.identity.material import Credential, load_credential
 from ksefbuffer.identity.selfsigned import make_selfsigned
 from ksefbuffer.identity.vault import Vault, open_vault
@@ -41,13 +43,14 @@ from ksefbuffer.ksef.limits import Limiter
 from ksefbuffer.notify.duty import Notify, free_bytes
 from ksefbuffer.notify.endings import named_in
 from ksefbuffer.offline.calendar import WorkingDays
-from ksefbuffer.queue import credentials, deliveries, facts, incoming, schema
+from ksefbuffer.queue import credentials, deliveries, facts, incoming, overrides, pauses, people, schema
 from ksefbuffer.queue.db import Database, StorageFault
 from ksefbuffer.receiver.exporting import Exports
 from ksefbuffer.receiver.filing import Filing, FolderAway
 from ksefbuffer.receiver.printing import PrintedInvoice
 from ksefbuffer.receiver.progress import Progress
 from ksefbuffer.receiver.pull import Pull
+from ksefbuffer.receiver.refiling import Refiling
 from ksefbuffer.receiver.rescan import Rescan
 from ksefbuffer.receiver.shapes import Catalogue
 from ksefbuffer.receiver.stock import Rules, Stock
@@ -58,10 +61,18 @@ from ksefbuffer.sender.handin import BatchSender
 from ksefbuffer.sender.issuing import Context, Issuing
 from ksefbuffer.sender.lookout import Lookout
 from ksefbuffer.sender.memory import RememberedLimiter
+from ksefbuffer.sender.orders import (
+    IN_FORCE_FACT,
+    LOGIN_TROUBLE_FACT,
+    OVERRIDES_TROUBLE_FACT,
+    Orders,
+    opened_values,
+)
 from ksefbuffer.sender.pace import Pace
 from ksefbuffer.sender.reconcile import Reconcile
 from ksefbuffer.sender.restored import Restored
 from ksefbuffer.sender.strays import Strays
+from ksefbuffer.sender.trouble import SCOPE as KSEF_SCOPE
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +149,7 @@ class Receiving:
     pull: Pull
     rescan: Rescan
     filing: Filing
+    refiling: Refiling
     hand_over: HandOver | None
 
     @property
@@ -172,6 +184,7 @@ class Buffer:
     lookout: Lookout
     issuing: Issuing
     notices: Notify
+    webhooks: Webhooks
     clock: Clock
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -372,7 +385,7 @@ def assemble(
     if config.table.enabled:
         table = TableConnector(config.table.url, config.table.outgoing, buffer_name=f"ksefbuffer NIP {config.nip}")
         rows = RowConnector(database, table, context)
-    connectors: dict[str, Connector] = {"folder": folder}
+    connectors: dict[str, Connector] = {"folder": folder, "http": HttpConnector()}
     if rows is not None:
         connectors["table"] = rows
     pace = Pace()
@@ -405,6 +418,7 @@ def assemble(
         lookout=Lookout(database, latarnia or _latarnia(config, clock, sleep), clock, heeds_latarnia(config)),
         issuing=_issuing(config, database, clock, environ or {}, batches),
         notices=_notices(config, database, clock),
+        webhooks=Webhooks.of(config, database),
         clock=clock,
         environ=environ or {},
     )
@@ -492,6 +506,8 @@ def _receiving(config: Config, database: Database, ksef: Ksef, limiter: Limiter,
             catalogue_of,
             page=PrintedInvoice(config.ksef.qr_url) if wants.pdf else None,
         ),
+        # A stock of its own, as it works in another thread than the pull.
+        Refiling(database, Stock(database, Rules(config.nip, config.environment), wants.since), clock),
         hand_over,
     )
 
@@ -501,6 +517,7 @@ def prepare(buffer: Buffer) -> None:
     _migrate(buffer.database)
     with buffer.database.transaction() as tx:
         schema.bind(tx, buffer.config.nip, buffer.config.environment, at=buffer.clock())
+    buffer.webhooks.prepare(buffer.clock())
     buffer.folder.prepare()
     buffer.dispatch.figures.recall(buffer.clock())
     buffer.dispatch.recover()
@@ -599,6 +616,8 @@ class Worker:
         self._leads = leads
         self.lost_lead = False
         self.stop = threading.Event()
+        # Of the whole process; another one than ``stop`` for who may begin anew.
+        self.ending = self.stop
         clock = buffer.clock
         folder, deliver = buffer.folder, buffer.deliver
 
@@ -635,14 +654,19 @@ class Worker:
         dispatch.wakes = (issuing, reconcile, answers)
         renewals = Duty("renewals", buffer.renewals.step, next_due=lambda: buffer.renewals.next_due, clock=clock)
         self.duties = [intake, issuing, dispatch, batch, reconcile, settle, strays, restored, renewals, lookout]
-        self.duties += [answers, printing, notices]
+        webhooks = Duty(
+            "webhooks", lambda: buffer.webhooks.step(clock()), next_due=buffer.webhooks.next_due, clock=clock
+        )
+        for duty in self.duties:
+            if answers in duty.wakes:
+                duty.wakes = (*duty.wakes, webhooks)
+        self.duties += [answers, printing, notices, webhooks]
         self.duties += self._receiving_duties()
         self._intake = intake
         # Not known at the start: an earlier life may have told of files that are gone.
         self._told: dict[str, str] | None = None
         self._table_state: dict[str, object] = {}
         self._limits_told: dict[str, object] = {}
-        self._certificates_told: list[dict[str, object]] | None = None
         self._hand_over_trouble: str | None = None
         self._filing_trouble: str | None = None
         if buffer.rows is not None:
@@ -658,10 +682,12 @@ class Worker:
         if not buffer.config.incoming.enabled:
             return []
         receiving = buffer.receiving
-        filing = Duty("filing", lambda: receiving.filing.step(clock()), next_due=receiving.filing.next_due, clock=clock)
+        filing = Duty("filing", self._file, next_due=receiving.filing.next_due, clock=clock)
         pull = Duty("pull", receiving.step, next_due=lambda: receiving.next_due, clock=clock)
         pull.wakes = (filing,)
-        duties = [pull, filing]
+        refiling = Duty("refiling", receiving.refiling.step, next_due=lambda: None, clock=clock)
+        refiling.wakes = (filing,)
+        duties = [pull, filing, refiling]
         hand_over = receiving.hand_over
         if hand_over is not None:
             rows = Duty("hand-over", lambda: self._hand_over(hand_over), next_due=hand_over.next_due, clock=clock)
@@ -681,17 +707,17 @@ class Worker:
             scheduler.add_job(self._table.wake.set, "interval", seconds=config.table.poll_seconds)
         scheduler.add_job(self._safety_wake, "interval", seconds=SAFETY_WAKE.total_seconds())
         scheduler.add_job(self._tell_limits, "interval", seconds=_LIMITS_TOLD_EVERY_S)
-        scheduler.add_job(self._tell_certificates, "interval", seconds=_LIMITS_TOLD_EVERY_S)
         scheduler.add_job(self._pat_watchdog, "interval", seconds=_WATCHDOG_EVERY_S)
         scheduler.add_job(self._check_lead, "interval", seconds=_LEAD_CHECKED_EVERY_S)
         for duty in self.duties:
             duty.start(self.stop)
-        self._tell_certificates()
         scheduler.start()
         notify(environ, f"READY=1\nSTATUS=Bufor NIP {config.nip} ({config.environment}) pracuje")
         log.info("buffer nip=%s environment=%s works", config.nip, config.environment)
         self.stop.wait()
-        notify(environ, "STOPPING=1")
+        if self.ending.is_set() or self.lost_lead:
+            # To systemd that is the end of the service: who begins anew must not say it.
+            notify(environ, "STOPPING=1")
         log.info("stopping: steps end at their next commit")
         scheduler.shutdown(wait=False)
         stop_watching()
@@ -787,20 +813,6 @@ class Worker:
             with self._buffer.database.transaction() as tx:
                 facts.put(tx, "limits", used, at=now)
 
-    def _tell_certificates(self) -> None:
-        """How certificates stand, for processes that may read no key; written only when it changed."""
-        config, now = self._buffer.config, self._buffer.clock()
-        settings: dict[str, KeySettings] = {"offline": config.offline}
-        if config.auth.method == "certificate":
-            settings = {"auth": config.auth, **settings}
-        with self._buffer.database.reading() as tx:
-            kept = credentials.all_kept(tx)
-        told = standings.told(settings, kept, now)
-        if told != self._certificates_told:
-            self._certificates_told = told
-            with self._buffer.database.transaction() as tx:
-                facts.put(tx, standings.FACT, told, at=now)
-
     def _pat_watchdog(self) -> None:
         hung = [duty.name for duty in self.duties if time.monotonic() - duty.round_finished > _HUNG_AFTER_S]
         if hung:
@@ -809,28 +821,167 @@ class Worker:
             notify(self._buffer.environ, "WATCHDOG=1")
 
 
+def orders_of(buffer: Buffer) -> Orders:
+    """The duty that does what the page asks for. A machine key that cannot be used is told to who asks for something;
+    everything else goes on without it. Raises StorageFault."""
+    config, database, environ, clock = buffer.config, buffer.database, buffer.environ, buffer.clock
+    limiter = buffer.dispatch.figures.limiter
+    letterbox, trouble = _letterbox(config, database, environ, clock())
+    return Orders(
+        config,
+        database,
+        buffer.ksef,
+        clock,
+        letterbox,
+        lambda: vault_of(config, database, environ),
+        lambda ksef, alone: enrolment_of(config, database, ksef, environ=environ, alone=alone, clock=clock),
+        lambda: _ksef(config, NoLogin(), limiter, clock, time.sleep),
+        trouble,
+    )
+
+
+def _letterbox(
+    config: Config, database: Database, environ: Mapping[str, str], now: datetime
+) -> tuple[Letterbox | None, BufferFault | None]:
+    try:
+        return open_letterbox(database, facts, vault_of(config, database, environ), now=now), None
+    except (ConfigurationFault, CredentialFault) as fault:
+        log.warning("the page cannot be served with certificates: %s", fault)
+        return None, fault
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What makes a running buffer begin anew: settings changed on the page, another certificate to log in with."""
+
+    overrides: Mapping[str, object]
+    login: int | None
+
+    @classmethod
+    def read(cls, config: Config, database: Database) -> Wishes:
+        """As they stand now. Raises StorageFault."""
+        with database.reading() as tx:
+            changed = overrides.values(tx)
+            by_kept = config.auth.method == "certificate" and not named_files_exist(config)
+            active = credentials.active(tx, "auth") if by_kept else None
+        return cls(changed, active.id if active is not None else None)
+
+
+def named_files_exist(config: Config) -> bool:
+    """Whether any of the files is there that [auth] names for logging in."""
+    auth = config.auth
+    return any(path is not None and path.exists() for path in (auth.certificate, auth.private_key, auth.pkcs12))
+
+
+def in_force(config: Config, database: Database, environ: Mapping[str, str], wishes: Wishes) -> Config:
+    """The settings with what was changed on the page; as the file says, when that does not go together any more.
+
+    Files that [auth] names and that are not there give way to a certificate kept in the database: who brings one on
+    the page cannot edit the file. Raises StorageFault.
+    """
+    letterbox, _ = _letterbox(config, database, environ, utc_now())
+    try:
+        config = with_overrides(config, opened_values(wishes.overrides, letterbox))
+    except (ConfigurationFault, CredentialFault) as fault:
+        log.warning("settings changed on the page are left out: %s", fault)
+        with database.transaction() as tx:
+            facts.put(tx, OVERRIDES_TROUBLE_FACT, {"message": fault.message, "action": fault.action}, at=utc_now())
+    else:
+        with database.transaction() as tx:
+            facts.forget(tx, OVERRIDES_TROUBLE_FACT)
+            facts.put(tx, IN_FORCE_FACT, sorted(wishes.overrides), at=utc_now())
+    if not config.auth.has_key or named_files_exist(config):
+        return config
+    with database.reading() as tx:
+        if stored_choice("auth", credentials.all_kept(tx)) is None:
+            return config
+    log.warning("the files that [auth] names are not there; the certificate kept in the database is used")
+    unnamed = {"certificate": None, "private_key": None, "pkcs12": None}
+    return config.model_copy(update={"auth": config.auth.model_copy(update=unnamed)})
+
+
+def _assembled(config: Config, database: Database, environ: Mapping[str, str]) -> Buffer:
+    """The buffer; without any way in to KSeF while an administrator can still bring one on the page."""
+    limiter = RememberedLimiter(database)
+    try:
+        buffer = assemble(config, database=database, limiter=limiter, environ=environ)
+    except (ConfigurationFault, CredentialFault) as fault:
+        with database.reading() as tx:
+            if not people.any_admin(tx):
+                raise
+        ksef = _ksef(config, NoLogin(), limiter, utc_now, time.sleep)
+        buffer = assemble(config, database=database, limiter=limiter, ksef=ksef, environ=environ)
+        log.warning("no way in to KSeF, one may be brought on the page: %s", fault)
+        with database.transaction() as tx:
+            facts.put(tx, LOGIN_TROUBLE_FACT, {"message": fault.message, "action": fault.action}, at=utc_now())
+    else:
+        with database.transaction() as tx:
+            if facts.get(tx, LOGIN_TROUBLE_FACT) is not None:
+                facts.forget(tx, LOGIN_TROUBLE_FACT)
+                # What went wrong for want of a way in says nothing of the one that we have now.
+                pauses.over(tx, KSEF_SCOPE, pauses.INCOMING)
+    return buffer
+
+
 def run(config: Config, *, environ: Mapping[str, str], ready: Callable[[], None] = lambda: None) -> None:
-    """``ksefbuffer run``: blocks until SIGTERM or SIGINT. Raises ConfigurationFault, CredentialFault, StorageFault."""
-    stop = threading.Event()
+    """``ksefbuffer run``: blocks until SIGTERM or SIGINT. Settings changed on the page, and a new certificate to log in
+    with, begin the work anew in the same process. Raises ConfigurationFault, CredentialFault, StorageFault."""
+    ending = threading.Event()
+    stops = [ending]
+
+    def end(*_: object) -> None:
+        for stop in stops:
+            stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     database = Database(config.database.url)
-    with database.sole_worker(wait=stop) as lock:
-        if stop.is_set():
-            return
-        # The certificate to log in with may be kept in it.
-        _migrate(database)
-        buffer = assemble(config, database=database, environ=environ)
-        try:
-            prepare(buffer)
-            worker = Worker(buffer, leads=lock.held)
-            worker.stop = stop
-            ready()
-            worker.run()
+    with database.sole_worker(wait=ending) as lock:
+        while not ending.is_set():
+            _migrate(database)
+            wishes = Wishes.read(config, database)
+            buffer = _assembled(in_force(config, database, environ, wishes), database, environ)
+            orders: Orders | None = None
+            try:
+                prepare(buffer)
+                orders = orders_of(buffer)
+                worker = Worker(buffer, leads=lock.held)
+                worker.ending = ending
+                worker.duties += [
+                    orders_duty(orders, buffer.clock),
+                    _wishes_duty(config, buffer, wishes, worker.stop),
+                ]
+                stops[1:] = [worker.stop]
+                if ending.is_set():
+                    worker.stop.set()
+                ready()
+                worker.run()
+            finally:
+                if orders is not None:
+                    orders.close()
+                buffer.close()
             if worker.lost_lead:
                 raise StorageFault(
                     "Utracono połączenie z bazą, które dawało temu węzłowi prowadzenie bufora.",
                     action="Proces zakończył pracę; po ponownym uruchomieniu stanie w kolejce do prowadzenia.",
                 )
-        finally:
-            buffer.close()
+            if not ending.is_set() and not all(duty.join(0.0) for duty in worker.duties):
+                raise StorageFault(
+                    "Nie udało się zmienić ustawień w trakcie pracy: część zadań nie zakończyła się w porę.",
+                    action="Proces zakończył pracę; po ponownym uruchomieniu zastosuje nowe ustawienia.",
+                )
+
+
+def orders_duty(orders: Orders, clock: Clock) -> Duty:
+    """For the duties of a Worker that has a page beside it."""
+    return Duty("orders", orders.step, next_due=lambda: orders.next_due, clock=clock)
+
+
+def _wishes_duty(config: Config, buffer: Buffer, wishes: Wishes, stop: threading.Event) -> Duty:
+    def look() -> bool:
+        if Wishes.read(config, buffer.database) != wishes:
+            log.info("settings or the certificate to log in with have changed; the work begins anew")
+            stop.set()
+        return False
+
+    return Duty("wishes", look, next_due=lambda: None, clock=buffer.clock)

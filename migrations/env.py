@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from ksefbuffer.queue import notice_models  # noqa: F401 - its tables belong to the same metadata
+from ksefbuffer.queue import notice_models, web_models, webhook_models
 from ksefbuffer.queue.models import metadata
+
+assert all(part.metadata is metadata for part in (notice_models, web_models, webhook_models))
 
 with context.config.attributes["engine"].connect() as connection:
     context.configure(

@@ -19,8 +19,6 @@ from ksefbuffer.queue import schema
 from ksefbuffer.queue.db import Database
 
 DEFAULT_CONFIG = Path("config.toml")
-SUBJECTS = {"buyer": "nabywca", "third": "podmiot trzeci", "authorized": "podmiot upoważniony", "seller": "sprzedawca"}
-"""Our roles on received invoices, as staff call them."""
 
 
 class Group(click.Group):

@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
-from ksefbuffer.commands.base import SUBJECTS, Settings, actor, as_json_option, pass_settings, progress_bar
+from ksefbuffer.commands.base import Settings, actor, as_json_option, pass_settings, progress_bar
 from ksefbuffer.erp import answers
+from ksefbuffer.erp.standing import SUBJECTS
 from ksefbuffer.errors import ConfigurationFault, NotAllowedNow
 from ksefbuffer.queue import facts, pauses
 from ksefbuffer.queue import incoming as stored

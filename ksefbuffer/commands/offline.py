@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
 from ksefbuffer.commands.base import Settings, actor, as_json_option, pass_settings
-from ksefbuffer.erp import answers
+from ksefbuffer.erp.standing import deadline_object
 from ksefbuffer.errors import NotAllowedNow
 from ksefbuffer.offline.calendar import WARSAW, told
-from ksefbuffer.offline.deadlines import Deadline
 from ksefbuffer.offline.modes import Mode, legal_basis
 from ksefbuffer.queue import terms
-from ksefbuffer.queue.terms import Term
 
 MODES = {
     "offline24": Mode.OFFLINE24,
@@ -28,21 +25,6 @@ MODES = {
 @click.group()
 def offline() -> None:
     """Tryby offline: który obowiązuje, terminy, ogłoszenie i zakończenie trybu."""
-
-
-def deadline_object(term: Term, now: datetime) -> dict[str, Any]:
-    """Documents that share a term, for programs; ``left`` is Polish."""
-    at = term.deadline
-    shown = Deadline(at, term.term, open_ended=at is None and term.mode != Mode.TOTAL, duty=term.mode != Mode.TOTAL)
-    return {
-        "mode": term.mode,
-        "deadline": answers.moment(at),
-        "left": shown.left(now),
-        "urgency": shown.urgency(now).name.lower(),
-        "count": term.count,
-        "refused": term.refused,
-        "why": term.term,
-    }
 
 
 @offline.command("status")

@@ -37,7 +37,7 @@ _OUTGOING = (
     _Column("id", "64", "the ERP's own key; an integer or UUID column works as well", "NOT NULL PRIMARY KEY"),
     _Column("invoice_xml", "xml", "the invoice; a binary column keeps its bytes exactly", "NOT NULL"),
     _Column("priority", "16", "optional: urgent | normal"),
-    _Column("offline", "flag", "optional: issue offline"),
+    _Column("offline", "flag", "optional: 1 issued offline, 0 never, NULL nothing said"),
     _Column("corrects_sha256", "64", "optional: technical correction of that document"),
     _Column("reference", "256", "optional: the ERP's own reference, given back"),
     _Column("status", "32", "NULL or 'nowa' = to be taken; then the state's Polish name"),

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from ksefbuffer.errors import CredentialFault
 from ksefbuffer.identity.material import Credential
 from ksefbuffer.identity.recognition import Kind, Recognised, recognise
+from ksefbuffer.identity.words import WARNED_BEFORE
 
 Purpose = Literal["auth", "offline"]
 
-WARNED_BEFORE = timedelta(days=30)
 TAKES_SELF_SIGNED = ("sandbox", "test")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -30,6 +31,12 @@ SMALLEST_EC_BITS = 256
 _KEY_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+class File(Protocol):
+    """A path; or what somebody uploaded, by the name that messages call it."""
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO: ...
 
 
 class CredentialKind(StrEnum):
@@ -145,7 +152,7 @@ def credential_of(certificate_pem: str, secret: bytes) -> Credential:
     return Credential(certificate, key, _kind(certificate))
 
 
-def load_files(first: Path, second: Path | None, password: str | None) -> Credential:
+def load_files(first: File, second: File | None, password: str | None) -> Credential:
     """The credential from what a person has: a certificate and its key, or one file with both (PEM or PKCS#12).
     Raises CredentialFault."""
     if second is not None:
@@ -189,7 +196,7 @@ def load_credential(
     return _from_pair(certificate, private_key, password)
 
 
-def _from_pair(certificate: Path, private_key: Path, password: str | None) -> Credential:
+def _from_pair(certificate: File, private_key: File, password: str | None) -> Credential:
     certificate_bytes, key_bytes = _content(certificate, "certyfikatu"), _content(private_key, "klucza prywatnego")
     certificates = _certificates(certificate_bytes)
     if not certificates:
@@ -218,7 +225,7 @@ def _from_pair(certificate: Path, private_key: Path, password: str | None) -> Cr
     return Credential(mine, key, _kind(mine))
 
 
-def _from_pkcs12(path: Path, password: str | None) -> Credential:
+def _from_pkcs12(path: File, password: str | None) -> Credential:
     content = _content(path, "PKCS#12")
     try:
         key, certificate, _ = pkcs12_format.load_key_and_certificates(content, (password or "").encode("utf-8"))
@@ -245,7 +252,7 @@ def _other_key() -> CredentialFault:
     )
 
 
-def _pkcs12_fault(path: Path, content: bytes, password: str | None, fault: Exception) -> CredentialFault:
+def _pkcs12_fault(path: File, content: bytes, password: str | None, fault: Exception) -> CredentialFault:
     if _certificates(content) or _looks_like_key(content):
         return CredentialFault(
             f"Plik {path} nie jest plikiem PKCS#12.",
@@ -258,7 +265,7 @@ def _pkcs12_fault(path: Path, content: bytes, password: str | None, fault: Excep
     return _password_missing(path) if password is None else _password_wrong(path)
 
 
-def _content(path: Path, what: str) -> bytes:
+def _content(path: File, what: str) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -312,7 +319,7 @@ def _looks_like_key(content: bytes) -> bool:
     return True
 
 
-def _key(content: bytes, path: Path, password: str | None) -> PrivateKeyTypes:
+def _key(content: bytes, path: File, password: str | None) -> PrivateKeyTypes:
     load = serialization.load_pem_private_key if _is_pem(content) else serialization.load_der_private_key
     # Before the key there may be the curve's parameters, or the certificate.
     block = _KEY_BLOCK.search(content)
@@ -340,14 +347,14 @@ def _key(content: bytes, path: Path, password: str | None) -> PrivateKeyTypes:
         ) from None
 
 
-def _password_missing(path: Path) -> CredentialFault:
+def _password_missing(path: File) -> CredentialFault:
     return CredentialFault(
         f"Plik {path} jest zaszyfrowany, a nie podano hasła.",
         action="Podaj hasło: przy imporcie albo w pliku wskazanym przez private_key_password_file.",
     )
 
 
-def _password_wrong(path: Path) -> CredentialFault:
+def _password_wrong(path: File) -> CredentialFault:
     return CredentialFault(
         f"Hasło do pliku {path} jest niewłaściwe.",
         action="Podaj właściwe hasło (w pliku private_key_password_file bez spacji i pustych wierszy na końcu).",

@@ -311,7 +311,7 @@ class Access:
             self._public_keys.forget()
         fault_class = Unavailable if code in (500, 550) else Unauthorised
         fault = fault_class(
-            f"Logowanie do KSeF nie powiodło się: {description or code}.",
+            f"Logowanie do KSeF nie powiodło się: {'; '.join([description or str(code), *details[:1]])}.",
             action=_STATUS_ACTIONS.get(code, "Przeczytaj szczegóły podane przez KSeF i popraw ustawienia [auth]."),
             operation="login_status",
             code=str(code),

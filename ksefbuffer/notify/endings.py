@@ -6,9 +6,9 @@ from datetime import datetime
 
 from ksefbuffer.config import Config
 from ksefbuffer.errors import ConfigurationFault, CredentialFault
-from ksefbuffer.identity.chosen import TOKENS_END
 from ksefbuffer.identity.material import load_credential
 from ksefbuffer.identity.recognition import facts_of
+from ksefbuffer.identity.words import TOKENS_END
 from ksefbuffer.notify.shapes import Ending
 from ksefbuffer.offline.calendar import end_of_day
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, case, func, insert, literal, select, update
 
+from ksefbuffer.queue import webhooks
 from ksefbuffer.queue.models import UtcTime, arrivals, deliveries, documents
 from ksefbuffer.queue.states import State
 
@@ -90,6 +91,7 @@ def arrive(
             .values(reference=reference, callback_url=callback_url, answer_name=name)
         )
         _want(tx, arrival.id, at)
+        webhooks.arrived(tx, document, arrival.id, callback_url, at=at)
         return replace(arrival, reference=reference, callback_url=callback_url, answer_name=name)
     values: dict[str, Any] = {
         "document": document,
@@ -102,6 +104,7 @@ def arrive(
     }
     row_id = tx.execute(insert(arrivals).values(**values).returning(arrivals.c.id)).scalar_one()
     tx.execute(insert(deliveries).values(arrival=row_id, wanted=1, told=0, due_at=at, urgent=urgent))
+    webhooks.arrived(tx, document, row_id, callback_url, at=at)
     return Arrival(id=row_id, **values)
 
 
@@ -131,11 +134,13 @@ def arrive_all(tx: Connection, new: Sequence[NewArrival], *, at: datetime) -> No
     urgent = {one.document: one.urgent for one in new}
     rows = [{key: value for key, value in asdict(one).items() if key != "urgent"} | {"arrived_at": at} for one in new]
     tx.execute(insert(arrivals), rows)
-    found = tx.execute(select(arrivals.c.id, arrivals.c.document).where(arrivals.c.document.in_(list(urgent))))
+    came = select(arrivals.c.id, arrivals.c.document, arrivals.c.callback_url)
+    found = tx.execute(came.where(arrivals.c.document.in_(list(urgent)))).all()
     tx.execute(
         insert(deliveries),
         [{"arrival": row.id, "wanted": 1, "told": 0, "due_at": at, "urgent": urgent[row.document]} for row in found],
     )
+    webhooks.arrived_all(tx, [(row.document, row.id, row.callback_url) for row in found], at=at)
 
 
 def _claim_name(tx: Connection, connector: str, answer_name: str, *, at: datetime, fallback: str | None = None) -> str:
@@ -188,6 +193,7 @@ def want(tx: Connection, document: int, at: datetime) -> None:
         .where(deliveries.c.arrival.in_(select(arrivals.c.id).where(arrivals.c.document == document)))
         .values(wanted=deliveries.c.wanted + 1, due_at=_no_later(at))
     )
+    webhooks.want(tx, document, at)
 
 
 def want_all(tx: Connection, chosen: Select[int], at: datetime) -> None:
@@ -197,6 +203,7 @@ def want_all(tx: Connection, chosen: Select[int], at: datetime) -> None:
         .where(deliveries.c.arrival.in_(select(arrivals.c.id).where(arrivals.c.document.in_(chosen))))
         .values(wanted=deliveries.c.wanted + 1, due_at=_no_later(at))
     )
+    webhooks.want_all(tx, chosen, at)
 
 
 def want_for_queued(tx: Connection, at: datetime) -> None:
@@ -211,6 +218,7 @@ def want_for_queued(tx: Connection, at: datetime) -> None:
         .where(deliveries.c.arrival.in_(queued))
         .values(wanted=deliveries.c.wanted + 1, due_at=_no_later(at))
     )
+    webhooks.want_for_queued(tx, at)
 
 
 def _want(tx: Connection, arrival: int, at: datetime) -> None:
@@ -221,10 +229,31 @@ def _want(tx: Connection, arrival: int, at: datetime) -> None:
     )
 
 
+def arrival(tx: Connection, row_id: int) -> Arrival:
+    """One way a document came, by its key."""
+    return Arrival(**tx.execute(_arrival.where(arrivals.c.id == row_id)).one()._mapping)
+
+
+def arrived_as(tx: Connection, document: int, connector: str, place: str) -> Arrival | None:
+    """The way a document came from this place, the last one if there were several."""
+    query = _arrival.where(
+        arrivals.c.document == document, arrivals.c.connector == connector, arrivals.c.place == place
+    )
+    row = tx.execute(query.order_by(arrivals.c.id.desc()).limit(1)).first()
+    return Arrival(**row._mapping) if row else None
+
+
 def first_arrival(tx: Connection, document: int) -> Arrival | None:
     """How a document first came."""
     row = tx.execute(_arrival.where(arrivals.c.document == document).order_by(arrivals.c.id).limit(1)).first()
     return Arrival(**row._mapping) if row else None
+
+
+def first_arrivals(tx: Connection, chosen: Sequence[int]) -> dict[int, Arrival]:
+    """How each of these documents first came, by its key."""
+    first = select(func.min(arrivals.c.id)).where(arrivals.c.document.in_(chosen)).group_by(arrivals.c.document)
+    found = [Arrival(**row._mapping) for row in tx.execute(_arrival.where(arrivals.c.id.in_(first)))]
+    return {arrival.document: arrival for arrival in found}
 
 
 def due(tx: Connection, now: datetime, connector: str | None = None) -> Due | None:

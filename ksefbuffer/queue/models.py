@@ -235,6 +235,7 @@ documents = Table(
         postgresql_where=text("corrects_sha256 IS NOT NULL"),
     ),
     Index("ix_documents_state", "state", "id"),
+    Index("ix_documents_kind", "invoice_type", "state", "id"),
     Index("ix_documents_invoice_number", "seller_nip", "invoice_number"),
 )
 
@@ -253,6 +254,12 @@ arrivals = Table(
     CheckConstraint(_among("connector", ("folder", "table", "http")), name="connector"),
     Index("uq_arrivals_answer_name", "connector", "answer_name", unique=True),
     Index("ix_arrivals_document", "document"),
+    Index(
+        "ix_arrivals_reference",
+        "reference",
+        sqlite_where=text("reference IS NOT NULL"),
+        postgresql_where=text("reference IS NOT NULL"),
+    ),
 )
 
 # The outbox: what is still to be told. A row is due while wanted > told.

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from ksefbuffer.queue import facts
+from ksefbuffer.queue import facts, terms
 from ksefbuffer.queue.models import deliveries, documents, incoming, pauses, sessions
 from ksefbuffer.queue.pauses import Pause
 from ksefbuffer.queue.states import State
+from ksefbuffer.queue.terms import Term
 
 # KSeF takes seconds; what it has not judged by then is worth a person's knowledge, but never a second send (§4.3).
 STUCK_AFTER = timedelta(minutes=30)
@@ -42,6 +43,8 @@ class Overview:
     hand_over: tuple[Any, datetime] | None
     filing: tuple[Any, datetime] | None
     notify: tuple[Any, datetime] | None
+    mode: dict[str, Any] | None
+    terms: list[Term]
     files_due: int
     file_error: str | None
 
@@ -70,6 +73,8 @@ def overview(tx: Connection, now: datetime) -> Overview:
             .where(due, deliveries.c.attempts > 0)
             .order_by(deliveries.c.id.desc())
             .limit(1)
+            # SQLite would rather walk back through every delivery there is than sort the few that are due.
+            .with_hint(deliveries, "INDEXED BY ix_deliveries_due", "sqlite")
         ).scalar(),
         upos_due=tx.execute(select(func.count()).where(documents.c.upo_due_at.is_not(None))).scalar_one(),
         ksef=facts.get(tx, "ksef"),
@@ -82,6 +87,8 @@ def overview(tx: Connection, now: datetime) -> Overview:
         hand_over=facts.get(tx, "hand_over"),
         filing=facts.get(tx, "filing_trouble"),
         notify=facts.get(tx, "notify"),
+        mode=terms.told(tx),
+        terms=terms.summary(tx),
         files_due=tx.execute(
             select(func.count()).select_from(incoming).where(incoming.c.file_due_at.is_not(None))
         ).scalar_one(),

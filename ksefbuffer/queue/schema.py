@@ -14,8 +14,12 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection, insert, inspect, select
 
 from ksefbuffer.errors import ConfigurationFault
+from ksefbuffer.queue import notice_models, web_models, webhook_models
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.models import buffer
+
+# Who migrates, compares or copies the schema needs every table, also those that nothing else here names.
+OTHER_TABLES = (notice_models, web_models, webhook_models)
 
 
 def migrations_folder() -> Path:

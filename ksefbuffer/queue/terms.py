@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, insert, not_, select, update
 
 from ksefbuffer.queue import deliveries, facts
+from ksefbuffer.queue.corrections import is_replaced
 from ksefbuffer.queue.db import insert_or, log_after_commit
 from ksefbuffer.queue.documents import HAS_TERM, NEVER_SENT
 from ksefbuffer.queue.models import announcements, declarations, documents
@@ -279,7 +280,7 @@ def stamped(tx: Connection, *, after: int = 0, limit: int = 500) -> list[Stamped
     c = documents.c
     query = (
         select(c.id, c.offline_mode, c.offline_since, c.offline_event, c.issue_date, c.offline_deadline, c.offline_term)
-        .where(*HAS_TERM, c.state != str(State.CANCELLED), c.id > after)
+        .where(*HAS_TERM, c.state != str(State.CANCELLED), not_(is_replaced()), c.id > after)
         .order_by(c.id)
         .limit(limit)
     )
@@ -316,7 +317,7 @@ def summary(tx: Connection) -> list[Term]:
     refused = func.sum(case((c.state == str(State.ERROR), 1), else_=0))
     query = (
         select(c.offline_mode, c.offline_deadline, func.min(c.offline_term), func.count(), refused)
-        .where(*HAS_TERM, c.state != str(State.CANCELLED))
+        .where(*HAS_TERM, c.state != str(State.CANCELLED), not_(is_replaced()))
         .group_by(c.offline_mode, c.offline_deadline)
     )
     found = [Term(mode, ends, words or "", count, refused) for mode, ends, words, count, refused in tx.execute(query)]

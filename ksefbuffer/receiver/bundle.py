@@ -5,48 +5,24 @@ Memory stays flat however many there are, and the file is there whole or not at 
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
-from zoneinfo import ZoneInfo
 
 from ksefbuffer.queue import incoming
 from ksefbuffer.queue.db import Database
 from ksefbuffer.queue.incoming import Incoming, Wanted
+from ksefbuffer.queue.spreadsheet import HEADINGS, LIST_NAME, MARK, as_text, line, row_of
 from ksefbuffer.receiver.filenames import ENDING, file_stem, folder_parts
 from ksefbuffer.receiver.ziparchive import ZipArchive
 
-LIST_NAME = "spis.csv"
-HEADINGS = (
-    "Numer KSeF",
-    "Numer faktury",
-    "Rodzaj",
-    "Data wystawienia",
-    "Data przyjęcia w KSeF",
-    "NIP sprzedawcy",
-    "Sprzedawca",
-    "Kwota brutto",
-    "Waluta",
-    "Katalog",
-    "Etykiety",
-    "Ocena",
-    "Decyzja",
-    "Komentarz",
-    "Plik",
-)
+__all__ = ["HEADINGS", "LIST_NAME", "as_text", "row_of", "write_bundle"]
 
-_DECISIONS = {"accepted": "przyjęta", "rejected": "odrzucona", "scam": "oszustwo"}
-_WARSAW = ZoneInfo("Europe/Warsaw")
 _KEYS_AT_ONCE = 500
 _BYTES_AT_ONCE = 16_000_000
 _CHUNK = 1 << 20
-_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def write_bundle(
@@ -93,16 +69,15 @@ def _fill(
     total: int,
 ) -> int:
     count = 0
-    # A spreadsheet takes the list for UTF-8 only by this mark.
-    listed.write("\ufeff".encode())
-    listed.write(_line(HEADINGS))
+    listed.write(MARK)
+    listed.write(line(HEADINGS))
     for some in _slices(database, wanted, last):
         with database.reading() as tx:
             contents = incoming.contents(tx, [one.id for one in some])
         for one in some:
             name = _name(one)
             archive.add(name, contents[one.id], one.issue_date)
-            listed.write(_line(row_of(one, name)))
+            listed.write(line(row_of(one, name)))
         count += len(some)
         progress(count, max(count, total))
     listed.seek(0)
@@ -136,47 +111,6 @@ def _slices(database: Database, wanted: Wanted, last: int) -> Iterator[list[Inco
 def _name(one: Incoming) -> str:
     stem = file_stem(one.issue_date, one.seller_nip, one.invoice_number, one.ksef_number)
     return "/".join((*folder_parts(one.folder), stem + ENDING))
-
-
-def row_of(one: Incoming, name: str) -> tuple[str, ...]:
-    """The line of an invoice, in the order of HEADINGS, safe to be opened in a spreadsheet."""
-    return (
-        as_text(one.ksef_number),
-        as_text(one.invoice_number),
-        as_text(one.invoice_type),
-        one.issue_date.isoformat() if one.issue_date else "",
-        _moment(one.acquired_at),
-        as_text(one.seller_nip),
-        as_text(one.seller_name),
-        _amount(one.gross),
-        as_text(one.currency),
-        as_text(one.folder),
-        as_text(", ".join(one.tags)),
-        one.verdict,
-        _DECISIONS.get(one.decision or "", ""),
-        as_text(one.comment or ""),
-        as_text(name),
-    )
-
-
-def as_text(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula, whatever a seller wrote."""
-    text = text.replace("\0", "")
-    return f"'{text}" if text.startswith(_RISKY) or text.lstrip().startswith(_RISKY) else text
-
-
-def _amount(amount: Decimal | None) -> str:
-    return "" if amount is None else f"{amount:.2f}".replace(".", ",")
-
-
-def _moment(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(_WARSAW).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _line(cells: Sequence[str]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, delimiter=";", lineterminator="\r\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "replace")
 
 
 def _sync(folder: Path) -> None:

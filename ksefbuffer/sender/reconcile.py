@@ -340,7 +340,7 @@ class Reconcile:
                         at=now,
                         actor="ksef",
                         note=f"{row.code} {row.description}",
-                        errors=[_finding(row).as_dict()],
+                        errors=[_finding(row, document).as_dict()],
                         judged_by_ksef=True,
                     )
                 case Verdict.RESEND | Verdict.RESEND_ONCE:
@@ -348,7 +348,9 @@ class Reconcile:
                     if document.session_id is not None:
                         # A session whose invoices do not decrypt, or that broke, gets no more of them (FACTS §3.2).
                         sessions.stop_using(tx, document.session_id, at=now, note=f"invoice status {row.code}")
-                    self._send_anew(tx, document, now, f"{row.code} {row.description}", _finding(row), at_once=at_once)
+                    self._send_anew(
+                        tx, document, now, f"{row.code} {row.description}", _finding(row, document), at_once=at_once
+                    )
                 case Verdict.DUPLICATE | Verdict.UNCERTAIN:
                     documents.change(tx, document.id, verdict=_as_verdict(row), next_poll_at=now, polls=0)
                     return
@@ -415,7 +417,7 @@ class Reconcile:
                         document,
                         now,
                         f"{verdict.get('code')}: KSeF jej nie ma",
-                        _finding_of(verdict),
+                        _finding_of(verdict, document),
                         at_once=_RESENDS_AT_ONCE,
                     )
                 case NotThere() | Unclear():
@@ -574,19 +576,23 @@ def _as_verdict(row: InvoiceStatus) -> dict[str, Any]:
     }
 
 
-def _finding(row: InvoiceStatus) -> Finding:
+def _finding(row: InvoiceStatus, document: Document) -> Finding:
     return Finding(
-        code=str(row.code), source="ksef", message=row.description, hint=hint_for(row.code), details=tuple(row.details)
+        code=str(row.code),
+        source="ksef",
+        message=row.description,
+        hint=hint_for(row.code, offline=document.offline),
+        details=tuple(row.details),
     )
 
 
-def _finding_of(verdict: dict[str, Any]) -> Finding:
+def _finding_of(verdict: dict[str, Any], document: Document) -> Finding:
     code = int(verdict.get("code") or 0)
     return Finding(
         code=str(code),
         source="ksef",
         message=str(verdict.get("description") or ""),
-        hint=hint_for(code),
+        hint=hint_for(code, offline=document.offline),
         details=tuple(str(detail) for detail in verdict.get("details", [])),
     )
 
