@@ -11,6 +11,7 @@ import os
 import sqlite3
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -113,6 +114,9 @@ def init(
             f"Drop invoices into {config.inbox.path}; answers appear in {config.inbox.outbox}.",
         )
     )
+    if admin_login is None:
+        with database.reading() as tx:
+            admin_login = None if people.any_admin(tx) else "admin"
     if admin_login is not None:
         _first_admin(settings, config, database, admin_login, password_file)
     click.echo(settings.say("Start: ksefbuffer run", "Start it with: ksefbuffer run"))
@@ -205,14 +209,18 @@ def sandbox(host: str, port: int, state: Path | None, latency: float, limits: st
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), help="Folder pokazu (domyślnie tymczasowy)."
 )
-@click.option("--port", default=0, type=click.IntRange(0, 65_535), help="Port lokalnego KSeF (domyślnie wolny).")
+@click.option("--port", default=0, type=click.IntRange(0, 65_535), help="Port strony (domyślnie wolny).")
 @click.option("--no-browser", is_flag=True, help="Nie otwieraj przeglądarki.")
 @click.option("--once", is_flag=True, help="Zakończ, gdy przykładowe faktury dostaną odpowiedzi.")
 def demo(folder: Path | None, port: int, no_browser: bool, once: bool) -> None:
     """Lokalny KSeF + bufor + przykładowe faktury; Ctrl-C kończy wszystko."""
     from ksefbuffer import demo as demonstration
 
-    sys.exit(demonstration.run(folder, port=port, once=once, environ=os.environ))
+    def page_of(config: Config, path: Path, environ: Mapping[str, str]) -> Page:
+        return Page(config, path, environ=environ, monotonic=time.monotonic, log_file=path.parent / "demo.log")
+
+    browser = not no_browser and not once and sys.stdout.isatty()
+    sys.exit(demonstration.run(folder, port=port, once=once, environ=os.environ, page_of=page_of, browser=browser))
 
 
 for _command in (

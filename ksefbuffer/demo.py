@@ -10,11 +10,13 @@ import json
 import logging
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -28,7 +30,7 @@ import click
 from ksefbuffer import config as settings
 from ksefbuffer import worker
 from ksefbuffer.errors import ConfigurationFault
-from ksefbuffer.queue import pulls
+from ksefbuffer.queue import people, pulls
 from ksefbuffer.queue.db import Database
 from ksefbuffer.receiver.stock import bring_in
 from ksefbuffer.sandbox import Sandbox
@@ -36,6 +38,7 @@ from ksefbuffer.sandbox import Sandbox
 NIP = "5265877635"
 
 _MARK = '# Written anew by "ksefbuffer demo" at every start.'
+_ADMIN = "demo"
 _LATENCY_S = 0.5
 _LOOK_EVERY_S = 0.2
 _ONCE_WITHIN = timedelta(minutes=2)
@@ -43,12 +46,19 @@ _WARSAW = ZoneInfo("Europe/Warsaw")
 _CENT = Decimal("0.01")
 
 
-def run(folder: Path | None, *, port: int, once: bool, environ: Mapping[str, str]) -> int:
+PageOf = Callable[[settings.Config, Path, Mapping[str, str]], AbstractContextManager[Any]]
+"""Makes the page of a configuration (with its file and environment): at work within ``with``, after ``start()``."""
+
+
+def run(
+    folder: Path | None, *, port: int, once: bool, environ: Mapping[str, str], page_of: PageOf, browser: bool = False
+) -> int:
     """Shows the buffer at work until Ctrl-C; with ``once`` until every example has its final answer.
 
-    ``folder`` None makes a temporary one, which stays; ``port`` 0 takes a free one. Returns the exit code: with
-    ``once`` 1 when an example did not get the answer it should. Raises ConfigurationFault (a folder that cannot be
-    written or is somebody else's, a port in use, another demo at work in the folder).
+    ``folder`` None makes a temporary one, which stays; ``port`` is the page's, 0 takes a free one; ``browser``: the
+    page is opened. Returns the exit code: with ``once`` 1 when an example did not get the answer it should. Raises
+    ConfigurationFault (a folder that cannot be written or is somebody else's, a port in use, another demo at work in
+    the folder).
     """
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -57,8 +67,8 @@ def run(folder: Path | None, *, port: int, once: bool, environ: Mapping[str, str
         # The shell's KSEFBUFFER_ variables and credentials belong to real buffers, never to a demo.
         foreign = (settings.PREFIX, "CREDENTIALS_", "NOTIFY_")
         own = {name: value for name, value in environ.items() if not name.startswith(foreign)}
-        with _logging_to(place / "demo.log"), _everything(place, port, own, stop) as parts:
-            return _show(*parts, once=once, stop=stop)
+        with _logging_to(place / "demo.log"), _everything(place, port, own, stop, page_of) as parts:
+            return _show(*parts, once=once, stop=stop, browser=browser)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -110,53 +120,89 @@ def _logging_to(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _everything(
-    place: Path, port: int, environ: Mapping[str, str], stop: threading.Event
-) -> Iterator[tuple[Path, Sandbox, str, threading.Thread]]:
-    """The sandbox and the buffer at work. Gives the folder, the sandbox, its address and the worker's thread."""
+    place: Path, port: int, environ: Mapping[str, str], stop: threading.Event, page_of: PageOf
+) -> Iterator[tuple[Path, Sandbox, str, str, threading.Thread]]:
+    """The sandbox, the buffer and the page at work. Gives the folder, the sandbox, its address, a link that lets the
+    administrator in, and the worker's thread."""
     database = Database(f"sqlite:///{place / 'data' / 'ksefbuffer.db'}")
+    port = _free(port)
     # Before the sandbox: a second demo in this folder must not touch the first one's KSeF.
     with database.sole_worker(wait=stop):
         sandbox = Sandbox(place / "data" / "sandbox.db", latency_s=_LATENCY_S, limits="test")
-        try:
-            server = sandbox.serve(port=port)
-        except OSError as error:
-            sandbox.close()
-            raise ConfigurationFault(
-                f"Port {port} jest zajęty albo niedozwolony. / Port {port} is taken or not allowed: {error.strerror}.",
-                action="Wybierz inny (--port) albo pomiń tę opcję. / Choose another (--port) or leave it out.",
-            ) from error
-        with server:
+        with sandbox.serve() as server:
             file = place / "config.toml"
-            file.write_text(_config(server.base_url), encoding="utf-8")
-            buffer = worker.assemble(settings.load(file, environ), database=database)
+            file.write_text(_config(server.base_url, server.root, port), encoding="utf-8")
+            config = settings.load(file, environ)
+            buffer = worker.assemble(config, database=database, environ=environ)
+            orders = None
             try:
                 worker.prepare(buffer)
                 _bring_in_rules(database)
+                orders = worker.orders_of(buffer)
                 work = worker.Worker(buffer)
+                work.duties.append(worker.orders_duty(orders, buffer.clock))
                 work.stop = stop
                 thread = threading.Thread(target=work.run, name="worker")
                 thread.start()
                 try:
-                    yield place, sandbox, server.root, thread
+                    with page_of(config, file, environ) as page:
+                        page.start()
+                        link = f"http://127.0.0.1:{port}{_invitation(database)}"
+                        yield place, sandbox, server.root, link, thread
                 finally:
                     stop.set()
                     thread.join()
             finally:
+                if orders is not None:
+                    orders.close()
                 buffer.close()
         sandbox.close()
 
 
-def _config(base_url: str) -> str:
+def _free(port: int) -> int:
+    """The port, or a free one for 0. Raises ConfigurationFault when it cannot be had."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise ConfigurationFault(
+            f"Port {port} jest zajęty albo niedozwolony. / Port {port} is taken or not allowed: {error.strerror}.",
+            action="Wybierz inny (--port) albo pomiń tę opcję. / Choose another (--port) or leave it out.",
+        ) from error
+
+
+def _invitation(database: Database) -> str:
+    """The path that lets the demo's administrator in, once."""
+    now = worker.utc_now()
+    with database.transaction() as tx:
+        user = people.find_user(tx, _ADMIN)
+        if user is None:
+            user = people.add_user(tx, _ADMIN, name="Administrator pokazu", admin=True, at=now)
+        return f"/zaproszenie/{people.invite(tx, user.id, at=now)}"
+
+
+def _config(base_url: str, root: str, port: int) -> str:
     return (
         f'{_MARK}\nnip = "{NIP}"\nenvironment = "sandbox"\ndata_dir = "data"\n\n'
-        f'[ksef]\nbase_url = "{base_url}"\n\n[sending]\nsession_idle_seconds = 20\n\n'
+        f'[ksef]\nbase_url = "{base_url}"\nqr_url = "{root}/qr"\n\n[sending]\nsession_idle_seconds = 20\n\n'
+        f"[web]\nport = {port}\n\n"
         # All of a year's windows would be asked for, and this KSeF is new.
         f"[incoming]\nsince = {worker.utc_now().date() - timedelta(days=7)}\n"
     )
 
 
 def _show(
-    place: Path, sandbox: Sandbox, address: str, work: threading.Thread, *, once: bool, stop: threading.Event
+    place: Path,
+    sandbox: Sandbox,
+    address: str,
+    link: str,
+    work: threading.Thread,
+    *,
+    once: bool,
+    stop: threading.Event,
+    browser: bool,
 ) -> int:
     board = Board(place / "outbox")
     today = worker.utc_now().astimezone(_WARSAW).date()
@@ -165,7 +211,9 @@ def _show(
     examples = Examples(place / "inbox", today, run_mark)
     # Pulled at once only by a buffer that has never pulled: a later demo would wait for its next turn.
     suppliers = Suppliers(place / "incoming", [] if run_mark else sandbox.seed(_bought(today)))
-    _introduce(place, address)
+    _introduce(place, address, link)
+    if browser:
+        webbrowser.open(link)
     deadline = worker.utc_now() + _ONCE_WITHIN
     while not stop.is_set() and work.is_alive():
         examples.drop_what_is_due(board.told)
@@ -183,7 +231,7 @@ def _show(
     return 0 if as_expected or not once else 1
 
 
-def _introduce(place: Path, address: str) -> None:
+def _introduce(place: Path, address: str, link: str) -> None:
     program = "ksefbuffer" if shutil.which("ksefbuffer") else sys.argv[0]
     command = f"{program} --config {place / 'config.toml'}"
     click.echo(
@@ -196,14 +244,17 @@ ksefbuffer: pokaz / demo
       {place / "outbox"}
       Faktury od dostawców bufor pobiera z KSeF i układa według reguł w
       {place / "incoming"}
+      Strona (link jednorazowy, 24 h; ustaw hasło, login: {_ADMIN}):
+      {link}
       Wrzuć do pierwszego folderu własną fakturę FA(3): sprzedawca (Podmiot1) musi mieć NIP {NIP}.
       Stan w drugim oknie: {command} status
       Ctrl-C kończy pokaz; dziennik: demo.log.
 
   EN  A local KSeF ({address}/v2) and the buffer are at work. Example invoices go into the first
       folder above, answers come back in the second; suppliers' invoices are pulled from KSeF and filed by
-      rules in the third. Drop an FA(3) of your own into the first: its seller (Podmiot1) must have NIP
-      {NIP}. In another window: {command} --lang en status
+      rules in the third. The link above opens the page, once: set a password, the login is {_ADMIN}.
+      Drop an FA(3) of your own into the first: its seller (Podmiot1) must have NIP {NIP}.
+      In another window: {command} --lang en status
       Ctrl-C ends the demo; the log is demo.log.
 """
     )

@@ -86,6 +86,13 @@ def test_every_key_of_the_contract_is_known() -> None:
         "offline.free_days",
         "offline.heed_latarnia",
         "offline.working_days",
+        "web.proxy",
+        "web.public_url",
+        "web.tls_certificate",
+        "web.tls_private_key",
+        "web.webhook_allow_private",
+        "web.webhook_secret_file",
+        "web.webhook_urls",
     }
     assert known_keys() - keys_of(printed) == said | ours
     assert keys_of(printed) - known_keys() == set()

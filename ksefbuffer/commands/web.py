@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -74,16 +75,24 @@ def environment_of_page(environ: Mapping[str, str], config: Config) -> dict[str,
 
 
 class Page:
-    """The page as a child process: started again when it dies, ended on leaving. It never hurts the worker."""
+    """The page as a child process: started again when it dies, ended on leaving. It never hurts the worker. With
+    ``log_file`` it logs there instead of to our stderr."""
 
     def __init__(
-        self, config: Config, path: Path | None, *, environ: Mapping[str, str], monotonic: Callable[[], float]
+        self,
+        config: Config,
+        path: Path | None,
+        *,
+        environ: Mapping[str, str],
+        monotonic: Callable[[], float],
+        log_file: Path | None = None,
     ) -> None:
         named = ["--config", str(path.absolute())] if path is not None else []
         self._command = [sys.executable, "-m", "ksefbuffer", *named, "web"]
         # Its stdin ends with us, however we end.
         self._environ = {**environment_of_page(environ, config), FOLLOW_STDIN: "1"}
         self._monotonic = monotonic
+        self._log_file = log_file
         self._stop = threading.Event()
         self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._keep, name="page", daemon=True)
@@ -126,7 +135,8 @@ class Page:
     def _live(self) -> int | None:
         """One life of the child; its exit code, None when it could not be born."""
         try:
-            child = subprocess.Popen(self._command, stdin=subprocess.PIPE, env=self._environ)
+            with self._log_file.open("ab") if self._log_file is not None else nullcontext() as told:
+                child = subprocess.Popen(self._command, stdin=subprocess.PIPE, stderr=told, env=self._environ)
         except OSError as error:
             log.warning("the page cannot be started: %s", error.strerror)
             return None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import socket
 import ssl
-import sys
 import threading
 from asyncio import TimerHandle
 from collections.abc import Callable, Mapping
@@ -187,6 +187,7 @@ def serve(
 
 
 def _stop_at_end_of_input(server: uvicorn.Server) -> None:
-    while sys.stdin.buffer.read(1024):
+    # Not by sys.stdin, whose lock a thread must not hold when the interpreter ends.
+    while os.read(0, 1024):
         pass
     server.should_exit = True
