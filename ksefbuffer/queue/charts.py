@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, func, literal_column, select
 
 from ksefbuffer.queue.finding import key_at
+from ksefbuffer.queue.incoming import below
 from ksefbuffer.queue.models import documents, incoming
 from ksefbuffer.queue.states import State
 
@@ -98,7 +99,7 @@ def received_between(tx: Connection, bounds: Sequence[datetime], folders: Sequen
     counts = [0] * len(of_days)
     # The index of folders has the keys too: the invoices themselves need not be read. One range of it at a time, since
     # for "this or that" SQLite would go through all of it.
-    for theirs in _in_folders(folders):
+    for theirs in _in_folders(tx, folders):
         query = select(*of_days).where(theirs, *_within(keys[0], keys[-1]))
         row = tx.execute(query.with_hint(incoming, "INDEXED BY ix_incoming_folder", "sqlite")).one()
         counts = [count + int(more) for count, more in zip(counts, row, strict=True)]
@@ -113,18 +114,14 @@ def _within(first: int, last: int) -> tuple[ColumnElement[bool], ...]:
     return incoming.c.id >= first, incoming.c.id < last
 
 
-def _in_folders(folders: Sequence[str] | None) -> list[ColumnElement[bool]]:
+def _in_folders(tx: Connection, folders: Sequence[str] | None) -> list[ColumnElement[bool]]:
     """Conditions of which each invoice in the folders, or below, meets exactly one."""
     folder = incoming.c.folder
     if folders is None:
         return [folder >= ""]
     found: list[ColumnElement[bool]] = []
     for one in folders:
-        # "0" is the character after "/".
-        found += [
-            folder == one,
-            and_(folder >= f"{one}/", folder < f"{one}0", folder.startswith(f"{one}/", autoescape=True)),
-        ]
+        found += [folder == one, below(tx, one)]
     return found
 
 

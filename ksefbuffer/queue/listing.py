@@ -64,19 +64,15 @@ def received(
     # Keys alone first: the index over folders holds them, and the rows are wide.
     query = select(incoming.c.id).where(incoming.c.id > after).order_by(incoming.c.id).limit(limit)
     if folders is not None:
-        query = query.where(or_(*(below(tx, folder) for folder in folders)))
+        query = query.where(or_(*(_lies_in(tx, folder) for folder in folders)))
     return stored.some(tx, list(tx.execute(query).scalars()))
 
 
-def below(tx: Connection, folder: str) -> ColumnElement[bool]:
+def _lies_in(tx: Connection, folder: str) -> ColumnElement[bool]:
     """A received invoice lies in a folder or below it; "" is above everything."""
-    column = incoming.c.folder
     if not folder:
-        return column.is_not(None)
-    if tx.dialect.name == "sqlite":
-        # As a range, for which the index serves; "0" is what follows "/". Elsewhere texts have orders of their own.
-        return or_(column == folder, (column >= f"{folder}/") & (column < f"{folder}0"))
-    return or_(column == folder, column.startswith(f"{folder}/", autoescape=True))
+        return incoming.c.folder.is_not(None)
+    return or_(incoming.c.folder == folder, stored.below(tx, folder))
 
 
 def _last_before(tx: Connection, table: Table, since: datetime) -> int:

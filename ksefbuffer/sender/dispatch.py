@@ -197,6 +197,7 @@ class Dispatch:
             with self.database.transaction() as tx:
                 sessions.stop_using(tx, session_id, at=at, note="answer to a send was lost")
             trouble.hold_back(self.database, fault, at)
+            self._contact_noted = None
         else:
             at = self.clock()
             with self.database.transaction() as tx:
@@ -221,6 +222,7 @@ class Dispatch:
     def _not_delivered(self, document: Document, fault: CallFault) -> None:
         """Not taken, or not even tried: the sender pauses, and this document says why (niepowodzenie)."""
         now = self.clock()
+        self._contact_noted = None
         lane = Lane.URGENT if document.urgent else Lane.SINGLE
         until = trouble.hold_back(self.database, fault, now, lane)
         with self.database.transaction() as tx:

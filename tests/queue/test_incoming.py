@@ -12,9 +12,11 @@ import pytest
 from sqlalchemy import Connection, text
 
 from ksefbuffer.errors import NoSuchThing
-from ksefbuffer.queue import incoming, pulls
+from ksefbuffer.queue import charts, folders, incoming, listing, pulls
 from ksefbuffer.queue.db import Database
+from ksefbuffer.queue.folders import Asked
 from ksefbuffer.queue.incoming import Judgement, NewIncoming, Wanted, search_words
+from ksefbuffer.web.access import within
 from tests.samples import NIP, NOW
 
 _numbers = count(1)
@@ -123,6 +125,28 @@ def test_a_folder_means_its_subfolders_and_nothing_else(database: Database) -> N
             put(tx, folder=folder)
         assert sorted(one.id for one in incoming.listing(tx, Wanted(folder="sklepy"))) == inside
         assert incoming.listing(tx, Wanted(folder="%")) == []
+
+
+NAMESAKES = (
+    *("sklepy/a", "sklepy/A", "sklepy/a/x", "sklepy/A/x", "Sklepy/a/x", "sklepy/a0", "sklepy/a!/x", "sklepy"),
+    *("s%/a", "s%/a/x", "sab/a/x", "s_/a", "s_/a/x", "sx/a/x", "s\\/a", "s\\/a/x", "żółć/a", "ŻÓŁĆ/a", "zolc/a"),
+)
+
+
+@pytest.mark.parametrize(
+    "asked", [*NAMESAKES, "s%", "s_", "s\\", "żółć", "SKLEPY", "%", "_", "sklepy/a/", "' OR 1=1 --"]
+)
+def test_a_folder_is_known_by_its_very_letters(database: Database, asked: str) -> None:
+    with database.transaction() as tx:
+        theirs = [one for one in (put(tx, folder=folder) for folder in NAMESAKES) if within(one.folder, asked)]
+        numbers = [one.id for one in theirs]
+        assert sorted(one.id for one in incoming.listing(tx, Wanted(folder=asked))) == numbers
+        assert incoming.keys_of(tx, Wanted(folder=asked)) == numbers
+        assert incoming.count(tx, Wanted(folder=asked)) == len(numbers)
+        assert [one.id for one in listing.received(tx, folders=[asked], limit=99)] == numbers
+        assert listing.received(tx, folders=[asked], since=NOW, limit=99) == theirs
+        assert folders.keys(tx, Asked((asked,)), limit=99) == numbers[::-1]
+        assert charts.received_between(tx, [NOW, NOW + timedelta(days=1)], [asked]) == [len(numbers)]
 
 
 def test_lists_are_paged_without_gaps(database: Database) -> None:

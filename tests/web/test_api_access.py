@@ -147,6 +147,25 @@ def test_a_key_with_folders_sees_them_and_what_is_below(
         assert decided.status_code == (200 if theirs else 404), folder
 
 
+@pytest.mark.parametrize(
+    ("theirs", "namesake"), [("sklepy/a", "sklepy/A"), ("s%/a", "sab/a"), ("s_/a", "sx/a"), ("żółć", "ŻÓŁĆ")]
+)
+def test_a_folders_right_does_not_reach_its_namesake(
+    site: Site, client: httpx.Client, api_key: Callable[..., str], theirs: str, namesake: str
+) -> None:
+    till = Till(client, api_key("incoming", "decide", grants=[("incoming", theirs, True)]))
+    with site.database.transaction() as tx:
+        own = put(tx, folder=f"{theirs}/2026-11", content=invoice("FS/1"))
+        others = [put(tx, folder=folder, content=invoice("FS/2")) for folder in (namesake, f"{namesake}/2026-11")]
+    assert numbers(till) == numbers(till, since="2020-01-01") == numbers(till, folder=theirs) == {own.folder}
+    assert numbers(till, folder=namesake) == set()
+    for other in others:
+        for path in ("", "/xml", "/pdf"):
+            assert till.get(f"{INCOMING}/{other.ksef_number}{path}").status_code == 404
+        decided = till.post(f"{INCOMING}/{other.ksef_number}/decision", json={"decision": "accepted"})
+        assert decided.status_code == 404
+
+
 def test_asking_for_a_folder_widens_nothing(
     client: httpx.Client, api_key: Callable[..., str], two_shops: dict[str, str]
 ) -> None:

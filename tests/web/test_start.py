@@ -23,6 +23,7 @@ from ksefbuffer.queue import credentials, documents, facts, people
 from ksefbuffer.queue.db import Database
 from ksefbuffer.web.pages import start
 from ksefbuffer.web.site import Site
+from ksefbuffer.worker import assembly, rounds
 from tests.conftest import Clock
 from tests.process.running import Process, command, until
 from tests.samples import NIP
@@ -145,7 +146,7 @@ def test_outside_the_sandbox_no_test_invoice_can_be_sent(elsewhere: Site, serve:
 
 def test_a_kept_certificate_goes_for_files_that_are_not_there(elsewhere: Site, tmp_path: Path) -> None:
     config, database = elsewhere.config, elsewhere.database
-    wishes = worker.Wishes.read(config, database)
+    wishes = rounds.Wishes.read(config, database)
     assert worker.in_force(config, database, {}, wishes).auth.has_key, "nothing else is there yet"
     now = datetime.now(UTC)
     certificate, key = make_selfsigned(NIP, now=now)
@@ -155,13 +156,13 @@ def test_a_kept_certificate_goes_for_files_that_are_not_there(elsewhere: Site, t
     row = bring_in(database, credentials, worker.vault_of(config, database, {}), credential, "auth", now=now)
     with database.transaction() as tx:
         credentials.activate(tx, row.id, at=now)
-    again = worker.Wishes.read(config, database)
+    again = rounds.Wishes.read(config, database)
     assert again != wishes, "the work begins anew"
     assert not worker.in_force(config, database, {}, again).auth.has_key
     (tmp_path / "auth.crt").write_bytes(certificate)
     (tmp_path / "auth.key").write_bytes(key)
     assert worker.in_force(config, database, {}, again).auth.has_key, "files that are there go first"
-    assert worker.Wishes.read(config, database).login is None
+    assert rounds.Wishes.read(config, database).login is None
 
 
 @pytest.mark.process
@@ -194,13 +195,13 @@ def test_the_pause_of_having_no_way_in_ends_with_it(elsewhere: Site, monkeypatch
 
     config, database = elsewhere.config, elsewhere.database
     an_admin(elsewhere)
-    worker._assembled(config, database, {}).ksef.close()
+    rounds._assembled(config, database, {}).ksef.close()
     with database.transaction() as tx:
         assert facts.get(tx, "login_trouble") is not None
         until_ = datetime(2030, 1, 1, tzinfo=UTC)
         pauses.pause(tx, "ksef", at=elsewhere.clock(), until=until_, code="x", message="x", action="x")
-    monkeypatch.setattr(worker, "login_of", lambda *_, **__: NoLogin())
-    worker._assembled(config, database, {}).ksef.close()
+    monkeypatch.setattr(assembly, "login_of", lambda *_, **__: NoLogin())
+    rounds._assembled(config, database, {}).ksef.close()
     with database.reading() as tx:
         assert facts.get(tx, "login_trouble") is None
         assert pauses.known(tx, "ksef") is None
