@@ -12,14 +12,20 @@ from .stores import Store
 
 
 def write_rulebook(rulebook: Rulebook) -> str:
-    """The rulebook as TOML, in a fixed order; what is usual is left out."""
+    """The rulebook as TOML, in a fixed order; what is usual is left out.
+
+    Whatever texts it holds, ``read_rulebook`` gives an equal one back or names what is wrong with it: no text is ever
+    read as anything else. (Spaces around operands, and letter case of hosts, are for the reader to even out.)
+    """
     parts = [] if rulebook.rules else ["rule = []\n"]
     parts += [_list_table("catalogue", catalogue) for catalogue in rulebook.catalogues]
     parts.extend(map(_rule_text, rulebook.rules))
     parts.extend(map(_store_text, rulebook.stores.stores))
     parts.append(_plain_table("company", rulebook.company))
     parts.extend(_list_table("supplier", supplier) for supplier in rulebook.suppliers)
-    parts.append(_section("[checks]", [f"{code} = {_text(value)}" for code, value in sorted(rulebook.checks.items())]))
+    parts.append(
+        _section("[checks]", [f"{_key(code)} = {_text(value)}" for code, value in sorted(rulebook.checks.items())])
+    )
     groups = ((group, sorted(getattr(rulebook.vocabulary, group) - getattr(BUILT_IN, group))) for group in GROUPS)
     parts.append(_section("[vocabulary]", [f"{group} = {_value(keys)}" for group, keys in groups if keys]))
     return "\n".join(part for part in parts if part)
@@ -30,7 +36,7 @@ def _rule_text(rule: Rule) -> str:
     if rule.conditions:
         lines.append("when = [")
         lines.extend(
-            f"    {{ field = {_text(one.field)}, {one.operator} = {_operand(one)} }}," for one in rule.conditions
+            f"    {{ field = {_text(one.field)}, {_key(one.operator)} = {_operand(one)} }}," for one in rule.conditions
         )
         lines.append("]")
     if rule.target:
@@ -44,8 +50,11 @@ def _rule_text(rule: Rule) -> str:
     return _section("[[rule]]", lines)
 
 
+_TRUTHS = (("true",), ("false",))
+
+
 def _operand(condition: Condition) -> str:
-    if condition.operator == "present":
+    if condition.operator == "present" and condition.values in _TRUTHS:
         return condition.values[0]
     several = condition.operator in ("in", "between") or len(condition.values) != 1
     return _value(condition.values if several else condition.values[0])
@@ -82,7 +91,8 @@ def _unusual(values: Catalogue | Supplier | Company) -> list[str]:
 
 
 def _section(heading: str, lines: list[str]) -> str:
-    return "\n".join((heading, *lines, "")) if lines else ""
+    # Of a list even an empty one is written: the reader is to miss what it lacks, not the whole of it.
+    return "\n".join((heading, *lines, "")) if lines or heading.startswith("[[") else ""
 
 
 def _value(value: object) -> str:
@@ -96,6 +106,11 @@ def _value(value: object) -> str:
     return f"[{', '.join(map(_text, value))}]"
 
 
+def _key(text: str) -> str:
+    return text if _BARE.fullmatch(text) else _text(text)
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES: dict[str, str] = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 

@@ -15,9 +15,7 @@ from ksefbuffer.web.filing import (
     Operator,
     Rule,
     Rulebook,
-    RulebookFault,
     checked,
-    condition_fault,
     field_of,
     folder_fault,
     rulebook_of,
@@ -70,15 +68,6 @@ class Desk:
 
 def toml_of(rulebook: Rulebook, *, nip: str, environment: str) -> str:
     """The rulebook as text that is sure to be taken. Raises RulebookFault or ConfigurationFault with what is wrong."""
-    # A truth is written without quotation marks: whatever else was typed there would be read as something of its own.
-    wrong = [
-        f"Reguła „{rule.name}”, warunek {number}: {condition_fault(condition)}."
-        for rule in rulebook.rules
-        for number, condition in enumerate(rule.conditions, 1)
-        if condition.operator == "present" and condition_fault(condition)
-    ]
-    if wrong:
-        raise RulebookFault(wrong)
     text = write_rulebook(rulebook)
     checked(text, nip=nip, environment=environment)
     return text

@@ -1,5 +1,7 @@
 """The composition root of ``run``: lock, recovery, duties, signals, systemd."""
 
+from __future__ import annotations
+
 from ksefbuffer.worker.access import (
     Clock,
     enrolment_of,

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import tomllib
 from datetime import date
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ksefbuffer.receiver.rulebook import RulebookFault, default_rulebook, read_rulebook, write_rulebook
-from ksefbuffer.receiver.shapes import Catalogue, Condition, Rule, Rulebook
+from ksefbuffer.invoice.places import BUILT_IN, GROUPS
+from ksefbuffer.receiver.rulebook import (
+    OPERATORS,
+    STRENGTHS,
+    RulebookFault,
+    default_rulebook,
+    read_rulebook,
+    write_rulebook,
+)
+from ksefbuffer.receiver.shapes import Catalogue, Company, Condition, Rule, Rulebook, Supplier
 from ksefbuffer.receiver.stores import Store, StoreRegister
 from tests.receiver.generator import rulebook_toml
 
@@ -128,6 +137,161 @@ def test_any_texts_survive_the_round_trip(rules: list[tuple[str, list[Condition]
         stores=StoreRegister((Store("1", name),)),
     )
     assert read_rulebook(write_rulebook(book)) == book
+
+
+_ANY = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
+_SLY = _ANY | st.sampled_from(
+    ["true", "false", "", "1", "-", "]", '"', "\\", "\n[company]", "true } ]\n[company]\nnips = [", "1 }", "{a}", "#"]
+)
+_OPERAND = _SLY.map(str.strip)
+_MANY = st.lists(_SLY, max_size=3).map(tuple)
+_SOME_DAY = st.none() | st.dates(date(1900, 1, 1), date(2999, 12, 31))
+_ANYTHING = st.builds(
+    Rulebook,
+    st.lists(st.builds(Catalogue, _SLY, _SLY, _SLY, _SLY), max_size=2).map(tuple),
+    st.lists(
+        st.builds(
+            Rule,
+            _SLY,
+            st.lists(
+                st.builds(
+                    Condition,
+                    st.sampled_from(["seller_name", "gross", "store", "extra[a]"]) | _SLY,
+                    st.sampled_from(OPERATORS) | _SLY,
+                    st.sampled_from([("true",), ("false",), ("1", "2")]) | st.lists(_OPERAND, max_size=3).map(tuple),
+                ),
+                max_size=2,
+            ).map(tuple),
+            _SLY,
+            _MANY,
+            st.sampled_from(["stop", "continue"]) | _SLY,
+            st.booleans(),
+        ),
+        max_size=2,
+    ).map(tuple),
+    st.builds(
+        StoreRegister,
+        st.lists(st.builds(Store, _SLY, _SLY, st.just(()), _MANY, _MANY, _SOME_DAY, _SOME_DAY, _SLY), max_size=2).map(
+            tuple
+        ),
+    ),
+    st.builds(Company, names=_MANY, addresses=_MANY, late_days=st.integers(-1, 4000)),
+    st.lists(
+        st.builds(
+            Supplier,
+            _SLY,
+            _SLY,
+            _MANY,
+            _SLY,
+            order_required=st.booleans(),
+            payment_days=st.none() | st.integers(-1, 4000),
+            kind=st.sampled_from(["", "towar", "koszt"]) | _SLY,
+        ),
+        max_size=2,
+    ).map(tuple),
+    st.dictionaries(st.sampled_from(["Z01", "Z13"]) | _SLY, st.sampled_from(STRENGTHS) | _SLY, max_size=2),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_ANYTHING)
+def test_whatever_is_written_is_read_back_equal_or_refused_with_words(book: Rulebook) -> None:
+    written = write_rulebook(book)
+    tomllib.loads(written)
+    try:
+        read = read_rulebook(written)
+    except RulebookFault:
+        return
+    assert read == book
+
+
+def _good(low: int = 1, high: int = 3, of: st.SearchStrategy[str] = _TEXT) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(of, min_size=low, max_size=high).map(tuple)
+
+
+_FOLDER = st.lists(st.sampled_from(["sklepy", "łódź", "a b", "2026-11", "x"]), min_size=1, max_size=4).map("/".join)
+_WORD = st.text(st.sampled_from("aąbZż0 9\"'#\\]}"), min_size=1, max_size=9).map(lambda text: f"a{text}b")
+_NIP = st.sampled_from(["5265877635", "1111111111"])
+_RIGHT_CONDITION = (
+    st.builds(
+        Condition,
+        st.sampled_from(["gross", "store", "seller_nip"]),
+        st.just("present"),
+        st.sampled_from([("true",), ("false",)]),
+    )
+    | st.builds(lambda value: Condition("seller_name", "equals", (value,)), _WORD)
+    | st.builds(Condition, st.just("seller_name"), st.sampled_from(["in", "contains"]), _good(of=_WORD))
+    | st.builds(lambda low, more: Condition("gross", "between", (str(low), str(low + more))), *[st.integers(0, 99)] * 2)
+    | st.builds(lambda day: Condition("issue_date", "between", ("", day.isoformat())), st.dates(date(2000, 1, 1)))
+    | st.just(Condition("extra[Numer partii]", "matches", (r'^[A-Z"]\d{3}$',)))
+)
+_RIGHT = st.builds(
+    Rulebook,
+    st.lists(
+        st.builds(Catalogue, _FOLDER, st.sampled_from(["", "sklep-1"]), st.sampled_from(["", "0640"]), _ANY),
+        max_size=3,
+        unique_by=lambda one: one.path,
+    ).map(tuple),
+    st.lists(
+        st.builds(
+            Rule,
+            _TEXT,
+            st.lists(_RIGHT_CONDITION, max_size=3).map(tuple),
+            _FOLDER,
+            _good(0),
+            st.sampled_from(["stop", "continue"]),
+            st.booleans(),
+        ),
+        max_size=3,
+        unique_by=lambda one: one.name,
+    ).map(tuple),
+    st.lists(
+        st.builds(
+            Store,
+            st.sampled_from(["1", "2", "117"]),
+            _ANY,
+            addresses=st.lists(_WORD, max_size=2).map(tuple),
+            open_from=_SOME_DAY,
+            catalogue=st.just("") | _FOLDER,
+        ),
+        max_size=3,
+        unique_by=lambda one: one.number,
+    ).map(lambda stores: StoreRegister(tuple(stores))),
+    st.builds(Company, _good(0, 2, _NIP), _good(0), addresses=_good(0), late_days=st.integers(0, 3650)),
+    st.lists(
+        st.builds(
+            Supplier,
+            _NIP,
+            _ANY,
+            _good(0),
+            order_required=st.booleans(),
+            blocked=st.booleans(),
+            factors=_good(0, 2, _NIP),
+            payment_days=st.none() | st.integers(0, 3650),
+            kind=st.sampled_from(["", "towar", "koszt"]),
+        ),
+        max_size=2,
+        unique_by=lambda one: one.nip,
+    ).map(tuple),
+    st.dictionaries(st.sampled_from(["Z01", "Z13", "Z57"]), st.sampled_from(STRENGTHS), max_size=2),
+    st.dictionaries(st.sampled_from(GROUPS), _good(of=st.sampled_from(["jednostka", "Nr obiektu"])), max_size=2).map(
+        BUILT_IN.extended
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_RIGHT)
+def test_every_rulebook_without_faults_is_read_back_equal(book: Rulebook) -> None:
+    assert read_rulebook(write_rulebook(book)) == book
+
+
+@pytest.mark.parametrize("said", ["", "tak", "True", "true } ]\n[company]\nnips = [ ", "[[rule]]", '"', "1"])
+def test_a_truth_that_is_none_is_refused_and_read_as_nothing_else(said: str) -> None:
+    rule = Rule("x", (Condition("store", "present", (said,)),), "x")
+    told = faults_of(write_rulebook(Rulebook(rules=(rule,))))
+    assert "„present” przyjmuje true albo false" in told
+    assert len(told.splitlines()) == 1
 
 
 def test_unknown_keys_name_the_nearest() -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from ksefbuffer.queue import incoming, people, remarks
-from ksefbuffer.queue.incoming import Incoming
+from ksefbuffer.queue.incoming import Incoming, Judgement
 from ksefbuffer.web import packing
 from ksefbuffer.web.pages import documents
 from ksefbuffer.web.site import Site
@@ -367,6 +367,32 @@ def test_remarks_tags_and_marks_are_told_in_the_story_and_the_journal(
     assert "księgowanie 2026-12" not in client.get(url).text
     actions = [action for _, action, on in audited(site) if on == one.ksef_number]
     assert actions == ["incoming-unbook", "incoming-untag", "incoming-book", "incoming-tag", "incoming-comment"]
+
+
+def test_the_story_names_no_folder_that_is_not_theirs(site: Site, client: httpx.Client, signed_in: Sign) -> None:
+    one = an_invoice_received(site, "sklepy/2 (tajny)")
+    lay_in = ("sklepy/20", "sklepy/1/2026-11", "SKLEPY/1", "sklepy", "sklepy/1")
+    with site.database.transaction() as tx:
+        for folder in lay_in:
+            judged = {one.id: Judgement(folder, [], [], "", 1, "do wyjaśnienia", [])}
+            incoming.judge(tx, judged, at=site.clock(), actor="rules", row=False)
+        incoming.judge(tx, judged, at=site.clock(), actor="rules", note="przyszła faktura korygowana", row=False)
+
+    def told() -> list[str]:
+        page = client.get(f"/dokumenty/{one.ksef_number}").text
+        return re.findall(r'<div class="said">(.*?)</div>', page)
+
+    signed_in(client, "ola", grants=SHOP_1)
+    assert told() == [
+        "inny katalog (zasadna)",
+        "inny katalog (do wyjaśnienia)",
+        "sklepy/1/2026-11 (do wyjaśnienia)",
+        *["inny katalog (do wyjaśnienia)"] * 2,
+        "sklepy/1 (do wyjaśnienia)",
+        "przyszła faktura korygowana",
+    ]
+    signed_in(client, "anna", admin=True)
+    assert told()[:2] == ["sklepy/2 (tajny) (zasadna)", "sklepy/20 (do wyjaśnienia)"]
 
 
 @pytest.mark.parametrize(

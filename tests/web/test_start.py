@@ -168,7 +168,6 @@ def test_a_kept_certificate_goes_for_files_that_are_not_there(elsewhere: Site, t
 @pytest.mark.process
 def test_a_worker_without_a_certificate_waits_for_who_can_bring_one(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(f'nip = "{NIP}"\nenvironment = "test"\n')
-    assert command("init", cwd=tmp_path).returncode == 0
     assert command("run", "--no-web", cwd=tmp_path).returncode == 2, "nobody could bring one"
     database = Database.in_file(tmp_path / "data" / "ksefbuffer.db")
     with database.transaction() as tx:

@@ -15,7 +15,7 @@ from ksefbuffer.ksef.limits import LIMITS, NO_LIMIT, Limit, Limiter
 from ksefbuffer.sandbox import Sandbox
 from ksefbuffer.sender.orders import Orders
 from ksefbuffer.web.site import Site
-from ksefbuffer.worker import Buffer, assemble, login_of, prepare
+from ksefbuffer.worker import Buffer, access, assemble, assembly, login_of, prepare, rounds
 from tests.conftest import Clock
 from tests.samples import NIP
 
@@ -26,7 +26,8 @@ class Beside:
     def __init__(self, site: Site, clock: Clock, patched: pytest.MonkeyPatch) -> None:
         self.site, self.clock = site, clock
         # Every KSeF that the worker makes for itself is the one here.
-        patched.setattr(worker, "_ksef", lambda _config, login, *_: self.ksef(login))
+        for module in (access, assembly, rounds):
+            patched.setattr(module, "make_ksef", lambda _config, login, *_: self.ksef(login))
         self.sandbox = Sandbox(clock=clock, latency_s=0.1, limits="none", seed=1)
         self.restarted()
 

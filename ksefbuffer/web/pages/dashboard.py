@@ -20,6 +20,7 @@ from ksefbuffer.queue.states import State
 from ksefbuffer.web.access import Caller
 from ksefbuffer.web.charts import Bar, bar_chart
 from ksefbuffer.web.gate import PageCaller
+from ksefbuffer.web.pages import start
 from ksefbuffer.web.rendering import POLISH_TIME, render
 from ksefbuffer.web.site import site_of
 
@@ -57,7 +58,10 @@ class Concern:
 
 @router.get("/")
 def dashboard(request: Request, who: PageCaller) -> Response:
-    return render(request, "dashboard/dashboard.html", **_standing(request, who), charts=_charts(request, who))
+    with site_of(request).database.reading() as tx:
+        offered = who.admin and start.is_offered(tx)
+    standing, drawn = _standing(request, who), _charts(request, who)
+    return render(request, "dashboard/dashboard.html", **standing, charts=drawn, start_offered=offered)
 
 
 @router.get("/pulpit/stan")

@@ -301,7 +301,7 @@ def shown(request: Request, who: PageCaller, number: str) -> Response:
             "known_tags": remarks.known_tags(tx, who.folders),
             "attached": remarks.attached(tx, one.id),
             "booked": remarks.booked(tx, [one.id]).get(one.id),
-            "story": list(_story(stored.history(tx, one.id), remarks.comments(tx, one.id))),
+            "story": list(_story(who, stored.history(tx, one.id), remarks.comments(tx, one.id))),
         }
     if unread:
         with site.database.transaction() as tx:
@@ -329,15 +329,26 @@ def shown(request: Request, who: PageCaller, number: str) -> Response:
     )
 
 
-def _story(events: list[dict[str, Any]], comments: list[remarks.Remark]) -> Iterator[dict[str, Any]]:
-    """What happened to it and what people said, the oldest first."""
+def _story(who: Caller, events: list[dict[str, Any]], comments: list[remarks.Remark]) -> Iterator[dict[str, Any]]:
+    """What happened to it and what people said, the oldest first; without the names of folders that are not theirs."""
     told = [
-        {"at": one["at"], "what": _EVENTS.get(one["event"], one["event"]), "actor": one["actor"], "text": one["note"]}
+        {
+            "at": one["at"],
+            "what": _EVENTS.get(one["event"], one["event"]),
+            "actor": one["actor"],
+            "text": _filed_for(who, one["note"]) if one["event"] == "filed" else one["note"],
+        }
         for one in events
     ]
     told += [{"at": one.at, "what": "uwaga", "actor": one.actor, "text": one.text} for one in comments]
     for one in sorted(told, key=lambda line: line["at"]):
         yield {**one, "actor": _person(one["actor"])}
+
+
+def _filed_for(who: Caller, note: str) -> str:
+    """What is told of a filing to who may not see every folder: it may have lain with another shop before."""
+    folder, _, verdict = note.rpartition(" (")
+    return note if not folder or who.sees_folder(folder) else f"inny katalog ({verdict}"
 
 
 def _person(actor: str) -> str:

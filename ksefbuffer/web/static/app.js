@@ -1,6 +1,33 @@
 // Small help in the browser. Everything works without it; nothing here speaks to any other machine.
 "use strict";
 (() => {
+  // What names an element from one refresh to the next: links and buttons do without ids.
+  const sign = (one) => [one.tagName, one.id || one.getAttribute("href")
+    || (one.name && `${one.name}=${one.value}`) || one.dataset.all
+    || (one.tabIndex === 0 && one.matches("div") ? one.className : one.textContent.trim())].join(" ");
+  const boxes = "input[type=checkbox], input[type=radio]";
+  const tickedBy = (all) => [...document.querySelectorAll(`input[type=checkbox][name="${CSS.escape(all.dataset.all)}"]`)];
+
+  // Puts new content into the element; what somebody ticked stays ticked, what has the focus keeps it.
+  const replace = (element, fresh) => {
+    const asks = "a, button, input, summary, [id], [tabindex]";
+    const focused = element.contains(document.activeElement) ? sign(document.activeElement) : null;
+    const ticked = new Map([...element.querySelectorAll(boxes)]
+      .filter((box) => box.checked !== box.defaultChecked).map((box) => [sign(box), box.checked]));
+    element.innerHTML = fresh;
+    prepare(element);
+    for (const box of element.querySelectorAll(boxes)) {
+      if (ticked.has(sign(box))) box.checked = ticked.get(sign(box));
+    }
+    for (const box of element.querySelectorAll("input[data-all]")) {
+      // "All" is not said of rows that came since.
+      box.checked = box.checked && tickedBy(box).every((one) => one.checked);
+    }
+    if (focused === null) return;
+    const back = [...element.querySelectorAll(asks)].find((one) => sign(one) === focused);
+    if (back) back.focus({ preventScroll: true });
+  };
+
   // data-refresh="/address" data-every="2000": replaces the element's content from there, while the tab is seen.
   const refresh = (element) => {
     const every = Math.max(500, Number(element.dataset.every) || 2000);
@@ -9,8 +36,9 @@
     const ask = async () => {
       if (!element.isConnected || element.dataset.refresh === undefined) return;
       // What somebody is at work in is not pulled from under their hands.
-      const busy = element.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
-      if (document.hidden || busy || element.querySelector("[open].keep, input:checked")) return again();
+      const busy = element.contains(document.activeElement)
+        && document.activeElement.matches("input:not([type=checkbox], [type=radio]), select, textarea");
+      if (document.hidden || busy || element.querySelector("[open].keep")) return again();
       try {
         const answer = await fetch(element.dataset.refresh, {
           credentials: "same-origin", redirect: "manual", headers: { "X-Refresh": "1" },
@@ -20,16 +48,8 @@
         if (answer.ok) {
           const fresh = await answer.text();
           if (fresh !== element.lastFresh) {
-            const focused = document.activeElement && element.contains(document.activeElement)
-              ? document.activeElement.id || document.activeElement.getAttribute("href") : null;
-            element.innerHTML = fresh;
+            replace(element, fresh);
             element.lastFresh = fresh;
-            prepare(element);
-            if (focused) {
-              const back = [...element.querySelectorAll("a, button, [id]")]
-                .find((one) => one.id === focused || one.getAttribute("href") === focused);
-              if (back) back.focus({ preventScroll: true });
-            }
           }
           pause = every;
           const next = answer.headers.get("X-Refresh-Stop");
@@ -45,15 +65,23 @@
     again();
   };
 
-  // A file input inside .drop takes files dropped on it.
+  // A file input inside .drop takes files dropped on it. Browsers write its button in their own language, so it is
+  // hidden from sight, not from the keyboard, and a label of its own stands in for the button.
   const drop = (zone) => {
     const input = zone.querySelector("input[type=file]");
     if (!input) return;
+    const chooser = document.createElement("label");
+    chooser.className = "button";
+    chooser.htmlFor = input.id;
+    chooser.textContent = input.multiple ? "Wybierz pliki" : "Wybierz plik";
     const told = document.createElement("span");
     told.className = "chosen muted";
     told.setAttribute("role", "status");
-    zone.append(told);
-    const tell = () => { told.textContent = [...input.files].map((file) => file.name).join(", "); };
+    input.classList.add("visually-hidden");
+    input.after(chooser, told);
+    const none = input.multiple ? "Nie wybrano plików" : "Nie wybrano pliku";
+    const tell = () => { told.textContent = [...input.files].map((file) => file.name).join(", ") || none; };
+    tell();
     input.addEventListener("change", () => {
       tell();
       if (input.dataset.submit !== undefined && input.files.length) input.form.requestSubmit();
@@ -101,9 +129,7 @@
     const input = event.target;
     // data-all="ids": ticks every checkbox of that name; data-now: sends the form at once.
     if (input.dataset.all) {
-      for (const box of document.querySelectorAll(`input[type=checkbox][name="${CSS.escape(input.dataset.all)}"]`)) {
-        box.checked = input.checked;
-      }
+      for (const box of tickedBy(input)) box.checked = input.checked;
     }
     if (input.dataset.now !== undefined && input.form) input.form.requestSubmit();
   });
