@@ -163,7 +163,7 @@ class _Section(BaseModel):
     @_field_validator("*", mode="before")
     @classmethod
     def _numbers_are_not_booleans(cls, value: Any, info: Any) -> Any:
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation not in (bool, bool | None):
             raise PydanticCustomError("boolean", "true/false nie jest tu dozwolone")
         return value
 
@@ -463,9 +463,14 @@ RUNTIME = (
     "incoming.subjects",
     "incoming.pdf",
     "offline.mode",
+    "offline.auto_after_seconds",
+    "offline.heed_latarnia",
+    "offline.free_days",
+    "offline.working_days",
     "notify",
     "inbox.responses",
     "inbox.settle_seconds",
+    "inbox.pdf",
 )
 
 

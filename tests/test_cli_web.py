@@ -118,6 +118,8 @@ def test_a_user_gets_a_link_or_a_password(run: Run, made: Path, database: Databa
         (("user", "disable", "szef"), "ostatni czynny administrator"),
         (("apikey", "revoke", "nikt"), "Nie ma klucza"),
         (("apikey", "add", "a/b"), "Nazwa klucza"),
+        (("apikey", "add", "kasa", "--scope", "incoming", "--folder", ""), "--folder jest puste"),
+        (("apikey", "add", "kasa", "--folder", "sklepy/1", "--folder", " / "), "--folder jest puste"),
     ],
 )
 def test_what_cannot_be_is_told(run: Run, made: Path, arguments: tuple[str, ...], words: str) -> None:

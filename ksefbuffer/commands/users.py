@@ -13,7 +13,7 @@ import click
 from ksefbuffer.commands.base import Settings, actor, as_json_option, pass_settings
 from ksefbuffer.config import Config
 from ksefbuffer.erp import answers
-from ksefbuffer.errors import ConfigurationFault
+from ksefbuffer.errors import ConfigurationFault, NotAllowedNow
 from ksefbuffer.queue import people
 from ksefbuffer.queue.db import Database
 from ksefbuffer.web import passwords
@@ -128,11 +128,17 @@ def apikey() -> None:
 def apikey_add(settings: Settings, name: str, scopes: Sequence[str], folders: Sequence[str]) -> None:
     """Tworzy klucz i wypisuje go ten jeden raz."""
     wanted = list(scopes) or ["send", "read", "status"]
+    narrowed = ["/".join(part.strip() for part in folder.split("/") if part.strip()) for folder in folders]
+    if not all(narrowed):
+        # An empty variable of somebody's script would make a key for every folder.
+        raise NotAllowedNow(
+            "--folder jest puste.", action="Podaj nazwę katalogu albo pomiń opcję, by klucz widział wszystkie."
+        )
     with settings.database().transaction() as tx:
         key, secret = people.add_key(tx, name, wanted, at=settings.now())
-        people.set_grants(tx, [("incoming", folder.strip("/"), True) for folder in folders], key_id=key.id)
+        people.set_grants(tx, [("incoming", folder, True) for folder in narrowed], key_id=key.id)
         people.note(
-            tx, at=settings.now(), actor=actor(), action="key-add", on=key.name, text=", ".join([*wanted, *folders])
+            tx, at=settings.now(), actor=actor(), action="key-add", on=key.name, text=", ".join([*wanted, *narrowed])
         )
     click.echo(secret)
     click.echo(

@@ -89,7 +89,7 @@ def status_facts(
         if not place["ok"]
     ]
     mode = seen.mode
-    if mode is not None and mode["signing"] and (mode["mode"] or config.offline.has_key):
+    if mode and mode.get("signing") and (mode.get("mode") or config.offline.has_key):
         problems.append(mode["signing"])
     return {
         "nip": config.nip,

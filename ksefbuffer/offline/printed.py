@@ -32,13 +32,15 @@ def render(
     accepted_at: datetime | None,
     codes: Sequence[Code],
     mode: str | None,
+    apart: bool = False,
 ) -> bytes:
     """The PDF (PDF/A-2a, PDF/UA-1) of the invoice in ``content``; equal input gives equal bytes.
 
     accepted_at: when KSeF took it in, aware, shown in Polish time; codes: KOD I, then KOD II when there is one;
     mode: "offline24", "niedostępność", "awaria", "awaria całkowita" or None for online. Damaged documents are printed
     as far as they can be read, and say so. Raises NotPrintable. Safe to call from any thread; one page is set at a
-    time.
+    time. apart: it is set by a process of its own, so that none of what that takes stays here; then short ones are set
+    side by side, as many as the caller lets.
     """
     tree = parse(content)
     if tree.root is None or len(tree.root) == 0:
@@ -55,7 +57,7 @@ def render(
     )
     try:
         whole = spoken(page, codes)
-        return press.pdf(whole, drawn=len(whole) - len(spoken(page, ())))
+        return press.pdf(whole, drawn=len(whole) - len(spoken(page, ())), apart=apart)
     except press.NotSet as fault:
         raise NotPrintable(
             f"Nie udało się złożyć wydruku faktury ({fault}).",

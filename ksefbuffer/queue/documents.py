@@ -528,6 +528,8 @@ def want_offline(tx: Connection, row_id: int, *, at: datetime) -> bool:
         )
         .values(offline=True, updated_at=at)
     )
+    if changed.rowcount:
+        deliveries.want(tx, row_id, at)
     return changed.rowcount == 1
 
 

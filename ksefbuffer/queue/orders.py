@@ -64,9 +64,10 @@ def order(tx: Connection, number: int) -> Order | None:
     return Order(**row._mapping) if row else None
 
 
-def latest(tx: Connection, kind: str) -> Order | None:
-    """The newest order of a kind, whatever became of it."""
-    row = tx.execute(select(orders).where(orders.c.kind == kind).order_by(orders.c.id.desc()).limit(1)).first()
+def latest(tx: Connection, kind: str, *, actor: str | None = None) -> Order | None:
+    """The newest order of a kind, whatever became of it; with ``actor`` the newest of theirs."""
+    query = select(orders).where(orders.c.kind == kind).order_by(orders.c.id.desc()).limit(1)
+    row = tx.execute(query if actor is None else query.where(orders.c.actor == actor)).first()
     return Order(**row._mapping) if row else None
 
 

@@ -33,6 +33,8 @@ from ksefbuffer.queue.web_models import (
 SESSION_LIFE = timedelta(hours=24)
 SESSION_IDLE = timedelta(hours=8)
 INVITATION_LIFE = timedelta(hours=24)
+# Keys are 32 bits; a larger one in an address is a question that no database takes.
+_BEYOND_KEYS = 2**31
 _LOGIN = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 # From the third failure on each one doubles the wait (2^(n-3) seconds), up to a quarter of an hour.
 _FREE_FAILURES = 3
@@ -130,7 +132,7 @@ def user_of(tx: Connection, login: str) -> User:
 
 def user_by_id(tx: Connection, user_id: int) -> User:
     """Raises NoSuchThing."""
-    row = tx.execute(select(users).where(users.c.id == user_id)).first()
+    row = tx.execute(select(users).where(users.c.id == user_id)).first() if user_id < _BEYOND_KEYS else None
     if row is None:
         raise NoSuchThing("Nie ma takiego użytkownika.")
     return _user(row)
@@ -167,8 +169,10 @@ def set_active(tx: Connection, user_id: int, active: bool) -> None:
 
 def _keep_an_admin(tx: Connection, user_id: int) -> None:
     theirs = tx.execute(select(users.c.admin, users.c.active).where(users.c.id == user_id)).first()
-    others = select(users.c.id).where(users.c.admin, users.c.active, users.c.id != user_id).limit(1)
-    if theirs is not None and theirs.admin and theirs.active and tx.execute(others).first() is None:
+    # Locked, each and in one order: of two administrators who take the right from each other the second must find out.
+    left = select(users.c.id).where(users.c.admin, users.c.active).order_by(users.c.id).with_for_update()
+    others = set(tx.execute(left).scalars()) - {user_id}
+    if theirs is not None and theirs.admin and theirs.active and not others:
         raise NotAllowedNow(
             "To ostatni czynny administrator.", action="Najpierw nadaj uprawnienia administratora komuś innemu."
         )
@@ -358,7 +362,9 @@ def all_groups(tx: Connection) -> list[tuple[int, str]]:
 
 def group_name(tx: Connection, group_id: int) -> str:
     """Raises NoSuchThing."""
-    found: str | None = tx.execute(select(groups.c.name).where(groups.c.id == group_id)).scalar()
+    found: str | None = None
+    if group_id < _BEYOND_KEYS:
+        found = tx.execute(select(groups.c.name).where(groups.c.id == group_id)).scalar()
     if found is None:
         raise NoSuchThing("Nie ma takiej grupy.")
     return found

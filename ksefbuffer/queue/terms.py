@@ -338,4 +338,4 @@ def unanswered_since(tx: Connection) -> datetime | None:
 def told(tx: Connection) -> dict[str, Any] | None:
     """The mode in force, as the worker last told it."""
     known = facts.get(tx, MODE)
-    return known[0] if known else None
+    return known[0] if known and isinstance(known[0], dict) else None

@@ -19,6 +19,7 @@ from ksefbuffer.web.gate import note
 from ksefbuffer.web.site import Site, site_of
 
 _LETTERBOX = "letterbox"
+_BEYOND_KEYS = 2**31
 
 
 def ask(request: Request, who: Caller, kind: str, wanted: Mapping[str, Any], *, text: str = "") -> int:
@@ -40,25 +41,28 @@ def sealed_setting(site: Site, key: str, value: Any) -> dict[str, str]:
     return {"sealed": b64encode(sealed).decode("ascii")}
 
 
-def order_of(site: Site, number: int) -> Order:
-    """An order as it stands; one that no worker took in time has failed by now. Raises 404."""
+def order_of(site: Site, who: Caller, number: int) -> Order:
+    """Their order as it stands; one that no worker took in time has failed by now. Raises 404, for others' too: what
+    comes of an order (a document to sign, a token) is for who asked."""
+    if not 0 < number < _BEYOND_KEYS:
+        raise HTTPException(404)
     with site.database.reading() as tx:
         found, late = orders.order(tx, number), orders.any_late(tx, site.clock())
     if late:
         with site.database.transaction() as tx:
             orders.expire(tx, site.clock())
             found = orders.order(tx, number)
-    if found is None:
+    if found is None or found.actor != who.actor:
         raise HTTPException(404)
     return found
 
 
-def order_or_none(site: Site, number: int | None) -> Order | None:
+def order_or_none(site: Site, who: Caller, number: int | None) -> Order | None:
     """As ``order_of``, for a page that has more to show than the order."""
     if number is None:
         return None
     try:
-        return order_of(site, number)
+        return order_of(site, who, number)
     except HTTPException:
         return None
 

@@ -164,6 +164,11 @@ async def read_form(request: Request) -> Form:
                     uploads.setdefault(name, []).append(upload)
             else:
                 texts.setdefault(name, []).append(value)
+    told = [*texts, *(text for some in texts.values() for text in some)]
+    told += [text for some in uploads.values() for one in some for text in (one.name, one.media_type)]
+    if any("\x00" in text for text in told):
+        # PostgreSQL takes no such text.
+        raise HTTPException(400)
     return Form(texts, uploads)
 
 

@@ -96,6 +96,10 @@ class Guard:
                 await _drain(receive)
             await refuse(413 if told.isdecimal() else 400, close=True)
             return
+        # No text of ours holds it, and PostgreSQL takes none that does.
+        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+            await refuse(404 if "\x00" in scope["path"] else 400)
+            return
         if not self._ready and not scope["path"].startswith(_NO_DATABASE_NEEDED):
             fault = await run_in_threadpool(self._missing)
             if fault is not None:

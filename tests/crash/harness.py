@@ -27,6 +27,7 @@ from ksefbuffer.erp import files
 from ksefbuffer.invoice.identifiers import sha256_hex
 from ksefbuffer.ksef.auth import CertificateLogin
 from ksefbuffer.ksef.client import Ksef
+from ksefbuffer.ksef.latarnia import Latarnia
 from ksefbuffer.ksef.limits import LIMITS, NO_LIMIT, Limit, Limiter
 from ksefbuffer.queue import deliveries, documents, pauses, schema, sessions
 from ksefbuffer.queue.backup import RESTORED
@@ -210,7 +211,13 @@ class World:
             transport=self.wire,
         )
         buffer = assemble(
-            self.config, clock=self.clock, sleep=self.clock.sleep, database=database, ksef=ksef, limiter=limiter
+            self.config,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            database=database,
+            ksef=ksef,
+            limiter=limiter,
+            latarnia=Latarnia("", self.clock, self.clock.sleep),
         )
         if self.batch:
             # A few invoices are worth a batch here, so that a scenario stays short.

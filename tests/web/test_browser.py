@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,3 +192,32 @@ def test_files_are_dropped_and_boxes_ticked(
         page.get_by_role("button", name="Wyślij").dblclick()
     assert page.evaluate(_BARRIER) == 200
     assert tried["posted"] == [([("ą.xml", b"<a/>"), ("b.xml", b"<a/>")], ["1", "2"])], "a double click sends once"
+
+
+def test_a_file_is_chosen_by_a_polish_button(
+    tried: dict[str, Any], browser: Any, live: str, signed_in: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "ć.xml").write_bytes(b"<a/>")
+    with browser.new_context(base_url=live, locale="en-GB") as context:
+        signed_in(context, "szef", admin=True)
+        page = context.new_page()
+        page.goto("/proba")
+        field = page.get_by_label("Plik", exact=True)
+        assert page.locator(".chosen").inner_text() == "Nie wybrano plików"
+        assert field.bounding_box()["width"] <= 1, "the button in the browser's own language is not seen"
+        field.focus()
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Tab")
+        assert field.evaluate("one => one === document.activeElement")
+        button = page.get_by_text("Wybierz pliki")
+        assert button.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+        with page.expect_file_chooser() as chooser:
+            page.keyboard.press("Space")
+        chooser.value.set_files([])
+        with page.expect_file_chooser() as chooser:
+            button.click()
+        chooser.value.set_files(tmp_path / "ć.xml")
+        assert page.locator(".chosen").inner_text() == "ć.xml"
+        with page.expect_navigation():
+            page.get_by_role("button", name="Wyślij").click()
+    assert tried["posted"] == [([("ć.xml", b"<a/>")], [])]

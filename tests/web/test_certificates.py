@@ -339,6 +339,34 @@ def test_a_token_is_shown_once_to_who_asked_and_lies_nowhere(
     assert "unieważniony" in told(client, newest(site))
 
 
+def test_what_comes_of_an_order_is_for_who_asked(
+    site: Site, beside: Beside, admin: Any, client: httpx.Client, signed_in: Any
+) -> None:
+    admin("/certyfikaty/tokeny/nowy", {"description": "Stary program kasowy"})
+    beside.orders.step()
+    admin("/certyfikaty/tokeny")
+    beside.orders.step()
+    listed = newest(site).id
+    admin("/certyfikaty/dokument")
+    beside.orders.step()
+    asked = newest(site).id
+    assert client.get(f"/certyfikaty/dokument/{asked}").status_code == 200
+    with httpx.Client(base_url=client.base_url, timeout=20) as other:
+        signed_in(other, "szefowa", admin=True)
+        for number in (asked, listed):
+            assert other.get(f"/certyfikaty/zlecenie/{number}").status_code == 404
+        assert other.get(f"/certyfikaty/dokument/{asked}").status_code == 404
+        for page in ("/certyfikaty", "/start?krok=2", "/konfiguracja"):
+            shown = other.get(f"{page}{'&' if '?' in page else '?'}zlecenie={asked}")
+            assert shown.status_code == 200
+            assert f"/zlecenie/{asked}" not in shown.text
+            assert f"/dokument/{asked}" not in shown.text
+            assert "Stary program kasowy" not in shown.text
+    page = client.get("/certyfikaty").text
+    assert f"/dokument/{asked}" in page
+    assert "Stary program kasowy" in page
+
+
 def test_a_token_begun_before_a_crash_is_not_made_twice(
     site: Site, beside: Beside, admin: Any, client: httpx.Client
 ) -> None:

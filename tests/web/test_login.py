@@ -154,6 +154,26 @@ def test_many_guesses_at_once_learn_no_more_than_one_after_another(site: Site, l
     assert answers.count(429) >= 9
 
 
+def test_many_guesses_at_once_at_ones_own_password_learn_no_more(
+    site: Site, live: str, client: httpx.Client, signed_in: Callable[..., str]
+) -> None:
+    a_person(site)
+    csrf = signed_in(client, "anna")
+    cookies = dict(client.cookies)
+
+    def guess(password: str) -> int:
+        with httpx.Client(base_url=live, cookies=cookies, timeout=60) as own:
+            new = {"nowe": "z", "powtorz": "z"}
+            return own.post("/haslo", data={"csrf": csrf, "haslo": password, **new}).status_code
+
+    guesses = [f"zle haslo numer {number}" for number in range(11)] + [PASSWORD]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(guess, guesses))
+    # Two free ones; the right one, too, says 422 (for the new password), and only before the third.
+    assert answers.count(422) <= 3
+    assert answers.count(429) >= 9
+
+
 def test_every_login_makes_a_new_session(site: Site, client: httpx.Client) -> None:
     a_person(site)
     client.cookies.set("ksefbuffer", "planted-by-somebody", domain="127.0.0.1")

@@ -20,6 +20,7 @@ from ksefbuffer.web.gate import PageForm, address, cookie_name, is_secure
 from ksefbuffer.web.site import Site
 from tests.conftest import Clock
 from tests.web.conftest import Live
+from tests.web.test_login import field
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -352,3 +353,35 @@ def test_an_older_database_is_told_of_until_it_is_upgraded(
     with sqlite_database.transaction() as tx:
         tx.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{now}'")
     assert httpx.get(f"{live.base_url}/logowanie").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/logowanie?dalej=%00", 400),
+        ("/dokumenty?etykieta=a%00b", 400),
+        ("/dziennik?kto=%00", 400),
+        ("/dokumenty/a%00b", 404),
+        ("/zaproszenie/%00", 404),
+        ("/api/v1/incoming?folder=%00", 400),
+        ("/api/v1/incoming/%00", 404),
+    ],
+)
+def test_a_null_sign_in_an_address_reaches_no_database(
+    client: httpx.Client, signed_in: Callable[..., str], path: str, status: int
+) -> None:
+    signed_in(client, "szef", admin=True)
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("application/problem+json" if "api" in path else "text/html")
+
+
+def test_a_null_sign_in_a_form_reaches_no_database(client: httpx.Client, signed_in: Callable[..., str]) -> None:
+    csrf = signed_in(client, "szef", admin=True)
+    token = field(client.get("/logowanie").text)
+    assert client.post("/logowanie", data={"csrf": token, "login": "a\0", "haslo": "x"}).status_code == 400
+    for path, name in (("/uzytkownicy", "login"), ("/uzytkownicy/grupy", "nazwa"), ("/uzytkownicy/klucze", "\0")):
+        assert client.post(path, data={"csrf": csrf, name: "a\0b"}).status_code == 400
+    files = {"plik": ("a\0b.txt", b"x")}
+    assert client.post("/uzytkownicy", data={"csrf": csrf, "login": "x"}, files=files).status_code == 400
+    assert client.post("/uzytkownicy", data={"csrf": csrf, "login": "ola"}).status_code == 200

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def stored(site: Site) -> dict[str, Any]:
 
 
 SENDING = {"sending.batch_from": "20", "sending.session_idle_seconds": "60"}
+
+
+OFFLINE = {"offline.mode": "auto", "offline.auto_after_seconds": "30"}
 
 
 def test_every_setting_is_explained_in_the_one_place() -> None:
@@ -104,6 +108,12 @@ def test_a_change_is_kept_with_who_and_when_and_can_be_taken_back(site: Site, ad
         ("inbox", {"inbox.settle_seconds": "nan", "inbox.responses": "json"}, "zwykła, skończona"),
         ("inbox", {"inbox.settle_seconds": "1", "inbox.responses": "pdf"}, "dozwolone wartości"),
         ("offline", {"offline.mode": "zawsze"}, "dozwolone wartości"),
+        ("offline", {**OFFLINE, "offline.auto_after_seconds": "0"}, "co najmniej 1"),
+        ("offline", {**OFFLINE, "offline.auto_after_seconds": "inf"}, "zwykła, skończona"),
+        ("offline", {**OFFLINE, "offline.heed_latarnia": "może"}, "offline.heed_latarnia"),
+        ("offline", {**OFFLINE, "offline.free_days": "2026-12-24, wigilia"}, "RRRR-MM-DD"),
+        ("offline", {**OFFLINE, "offline.working_days": "31.02.2026"}, "RRRR-MM-DD"),
+        ("offline", {**OFFLINE, "offline.free_days": "1767225600"}, "RRRR-MM-DD"),
         ("notify", {"notify.urls": "to nie adres", "notify.events": "disk"}, "adres Apprise"),
     ],
 )
@@ -113,6 +123,77 @@ def test_what_the_file_would_not_be_allowed_is_refused_beside_its_field(
     answer = admin(f"/konfiguracja/{section}", typed)
     assert answer.status_code == 422
     assert said in answer.text
+    assert stored(site) == {}
+
+
+def chosen(page: str, key: str) -> list[str]:
+    """What a choice shows as chosen, or a field as typed in."""
+    html = page.partition(f'name="{key}"')[2].partition("</div>")[0]
+    return re.findall(r'<option value="([^"]*)" selected', html) or re.findall(r'^[^>]* value="([^"]*)"', html)
+
+
+def test_days_truths_and_seconds_of_issuing_offline_are_changed_as_poles_type_them(
+    site: Site, admin: Any, client: httpx.Client
+) -> None:
+    typed = {
+        "offline.mode": "manual",
+        "offline.auto_after_seconds": "12,5",
+        "offline.heed_latarnia": "nie",
+        "offline.free_days": "24.12.2026, 2026-12-31;2.1.2027",
+        "offline.working_days": "2026-11-11",
+    }
+    page = admin("/konfiguracja/offline", typed).text
+    assert stored(site) == {
+        "offline.mode": "manual",
+        "offline.auto_after_seconds": 12.5,
+        "offline.heed_latarnia": False,
+        "offline.free_days": ["2026-12-24", "2026-12-31", "2027-01-02"],
+        "offline.working_days": ["2026-11-11"],
+    }
+    config = settings.in_force(site).offline
+    assert (config.mode, config.auto_after_seconds, config.heed_latarnia) == ("manual", 12.5, False)
+    assert config.free_days == (date(2026, 12, 24), date(2026, 12, 31), date(2027, 1, 2))
+    assert config.working_days == (date(2026, 11, 11),)
+    assert chosen(page, "offline.heed_latarnia") == ["nie"]
+    assert chosen(page, "offline.free_days") == ["2026-12-24, 2026-12-31, 2027-01-02"]
+    admin("/konfiguracja/offline", {**OFFLINE, "offline.heed_latarnia": "tak"})
+    assert stored(site) == {"offline.heed_latarnia": True}
+    page = admin("/konfiguracja/offline", {**OFFLINE, "offline.heed_latarnia": ""}).text
+    assert stored(site) == {}
+    assert chosen(page, "offline.heed_latarnia") == [""]
+
+
+def test_what_the_file_says_of_latarnia_may_be_left_to_the_environment_again(
+    make_site: Any, serve: Any, clock: Clock
+) -> None:
+    site = make_site("[offline]\nheed_latarnia = true\nfree_days = [2026-12-24]\n")
+    assert site.config.offline.heed_latarnia is True
+    with httpx.Client(base_url=serve(site).base_url, timeout=20) as client:
+        with site.database.transaction() as tx:
+            user = people.add_user(tx, "szef", admin=True, password_hash="-", at=clock())
+            token = people.open_session(tx, user.id, at=clock(), ip="127.0.0.1")
+            session = people.find_session(tx, token, at=clock())
+        assert session is not None
+        client.cookies.set("ksefbuffer", token)
+        page = client.get("/konfiguracja").text
+        assert chosen(page, "offline.heed_latarnia") == ["tak"]
+        same = {**OFFLINE, "offline.heed_latarnia": "tak", "offline.free_days": "2026-12-24", "csrf": session.csrf}
+        assert client.post("/konfiguracja/offline", data=same).status_code == 303
+        assert stored(site) == {}, "what is as in the file is not kept"
+        neither = {**same, "offline.heed_latarnia": "", "offline.free_days": ""}
+        assert client.post("/konfiguracja/offline", data=neither).status_code == 303
+        page = client.get("/konfiguracja").text
+    assert stored(site) == {"offline.heed_latarnia": None, "offline.free_days": []}
+    assert (settings.in_force(site).offline.heed_latarnia, settings.in_force(site).offline.free_days) == (None, ())
+    assert chosen(page, "offline.heed_latarnia") == [""]
+
+
+def test_printed_pages_beside_answers_are_switched_on_and_off(site: Site, admin: Any) -> None:
+    inbox = {"inbox.settle_seconds": "1", "inbox.responses": "json"}
+    admin("/konfiguracja/inbox", {**inbox, "inbox.pdf": "1"})
+    assert stored(site) == {"inbox.pdf": True}
+    assert settings.in_force(site).inbox.pdf
+    admin("/konfiguracja/inbox", inbox)
     assert stored(site) == {}
 
 

@@ -91,12 +91,14 @@ def test_folders_are_tried_by_the_worker(site: Site, beside: Beside, admin: Any,
 def test_it_is_offered_until_somebody_ends_it(site: Site, admin: Any, client: httpx.Client) -> None:
     with site.database.reading() as tx:
         assert start.is_offered(tx)
+    assert '<a href="/start">' in client.get("/").text
     for step in range(1, 5):
         assert start.STEPS[step - 1] in client.get(f"/start?krok={step}").text
     admin("/start/koniec")
     with site.database.reading() as tx:
         assert not start.is_offered(tx)
     assert "Pomiń" not in client.get("/start").text
+    assert "/start" not in client.get("/").text
 
 
 def test_steps_that_are_none_harm_nothing(admin: Any, client: httpx.Client) -> None:
@@ -110,6 +112,7 @@ def test_steps_that_are_none_harm_nothing(admin: Any, client: httpx.Client) -> N
 def test_only_administrators_come_here(client: httpx.Client, signed_in: Any) -> None:
     csrf = signed_in(client, "anna", grants=[("outgoing", "", True)])
     assert client.get("/start").status_code == 404
+    assert "/start" not in client.get("/").text
     for path in ("folder", "faktura", "koniec"):
         assert client.post(f"/start/{path}", data={"csrf": csrf}).status_code == 404
 

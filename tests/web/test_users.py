@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from ksefbuffer.errors import NotAllowedNow
 from ksefbuffer.queue import people, pulls
 from ksefbuffer.queue.people import GrantRow
 from ksefbuffer.web.site import Site
@@ -159,6 +161,53 @@ def test_the_last_administrator_cannot_be_lost(
         signed_in(other, "drugi", admin=True)
     assert client.post(f"/uzytkownicy/{me}", data={"csrf": csrf, "nazwa": "x"}).status_code == 303
     assert client.get("/uzytkownicy").status_code == 404
+
+
+def test_of_two_administrators_who_take_the_right_from_each_other_one_stays(database: Any, clock: Any) -> None:
+    with database.transaction() as tx:
+        anna, jan = (people.add_user(tx, login, admin=True, at=clock()).id for login in ("anna", "jan"))
+    begun, result = threading.Event(), []
+
+    def demote_jan() -> None:
+        begun.set()
+        try:
+            with database.transaction() as tx:
+                people.change_user(tx, jan, name="", admin=False)
+            result.append("done")
+        except NotAllowedNow:
+            result.append("refused")
+
+    other = threading.Thread(target=demote_jan)
+    with database.transaction() as tx:
+        people.change_user(tx, anna, name="", admin=False)
+        other.start()
+        assert begun.wait(20)
+        # Time for the other to come as far as it can: without the lock it would be through its check.
+        other.join(0.5)
+    other.join(30)
+    assert result == ["refused"]
+    with database.reading() as tx:
+        assert people.any_admin(tx)
+
+
+@pytest.mark.parametrize("path", ["/uzytkownicy/{}", "/uzytkownicy/grupy/{}", "/certyfikaty/zlecenie/{}"])
+@pytest.mark.parametrize("number", [0, 999, 2**31, 2**63, 10**30])
+def test_a_number_that_nobody_has_is_not_there(client: httpx.Client, csrf: str, path: str, number: int) -> None:
+    assert client.get(path.format(number)).status_code == 404
+    if "zlecenie" not in path:
+        assert client.post(path.format(number), data={"csrf": csrf, "nazwa": "x"}).status_code == 404
+
+
+@pytest.mark.parametrize("folder", ["/", " / ", "//"])
+def test_a_folder_that_is_none_makes_no_key_for_every_folder(
+    site: Site, client: httpx.Client, csrf: str, folder: str
+) -> None:
+    data = {"csrf": csrf, "nazwa": "kasa", "zakres": "incoming", "folder": [folder, ""]}
+    answer = client.post("/uzytkownicy/klucze", data=data)
+    assert answer.status_code == 422
+    assert "Podaj nazwę katalogu" in answer.text
+    with site.database.reading() as tx:
+        assert people.all_keys(tx) == []
 
 
 def test_a_key_is_shown_once_works_and_can_be_revoked(site: Site, client: httpx.Client, csrf: str) -> None:

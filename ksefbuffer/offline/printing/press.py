@@ -13,8 +13,11 @@ import sys
 import threading
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-import typst
+if TYPE_CHECKING:
+    # It takes its memory when it is first imported: not for who has all pages set apart.
+    import typst
 
 # Archivable, with its structure for screen readers: ISO 19005-2 level A and ISO 14289-1.
 STANDARDS: list[typst.PDFStandard] = ["a-2a", "ua-1"]
@@ -33,16 +36,22 @@ class NotSet(Exception):
     """typst refused; its message is the kind of fault, without anything of the page."""
 
 
-def pdf(spoken: str, *, drawn: int = 0) -> bytes:
+def pdf(spoken: str, *, drawn: int = 0, apart: bool = False) -> bytes:
     """The page as PDF/A-2a, which is PDF/UA-1 too. Equal input, equal bytes. Raises NotSet.
 
-    drawn: how many of the characters only draw codes, which cost next to nothing.
+    drawn: how many of the characters only draw codes, which cost next to nothing; apart: set what is short by a process
+    of its own, too, beside others.
     """
+    long = len(spoken) - drawn > LONG_CHARACTERS
+    if apart and not long:
+        return _apart(spoken)
     with _one_at_a_time:
-        return _apart(spoken) if len(spoken) - drawn > LONG_CHARACTERS else _here(spoken)
+        return _apart(spoken) if long else _here(spoken)
 
 
 def _here(spoken: str) -> bytes:
+    import typst
+
     try:
         made = _compiler().compile(_template(), sys_inputs={"page": spoken}, format="pdf", pdf_standards=STANDARDS)
     except typst.TypstError as fault:
@@ -75,6 +84,8 @@ def _apart(spoken: str) -> bytes:
 
 @cache
 def _compiler() -> typst.Compiler:
+    import typst
+
     # Typefaces of the machine would make pages differ from server to server.
     return typst.Compiler(ignore_system_fonts=True)
 

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from ksefbuffer.erp import answers
 from ksefbuffer.errors import NoSuchThing
-from ksefbuffer.offline import printed, qr
+from ksefbuffer.offline import qr
 from ksefbuffer.queue import facts, listing
 from ksefbuffer.queue import incoming as stored
 from ksefbuffer.queue.db import worker_is_running
 from ksefbuffer.queue.incoming import Incoming
-from ksefbuffer.web import gate
+from ksefbuffer.web import gate, printing
 from ksefbuffer.web.access import Caller, within
 from ksefbuffer.web.api import shapes
 from ksefbuffer.web.api.common import (
@@ -154,15 +154,15 @@ def incoming_pdf(request: Request, who: Reader, ksef_number: KsefNumber) -> Resp
         one = _find(tx, who, ksef_number)
         content = stored.content(tx, one.id)
     try:
-        page = printed.render(
+        page = printing.pdf(
             content, ksef_number=one.ksef_number, accepted_at=one.acquired_at, codes=_codes(site, one), mode=None
         )
-    except printed.NotPrintable as fault:
+    except printing.NotPrintable as fault:
         raise Problem(409, "not-printable", "Nie ma czego wydrukować", fault.message, hint=fault.action) from None
     return file(page, "application/pdf", f"{one.ksef_number}.pdf", inline=True)
 
 
-def _codes(site: Site, one: Incoming) -> list[printed.Code]:
+def _codes(site: Site, one: Incoming) -> list[printing.Code]:
     """KOD I, where what the invoice says of itself makes one."""
     if one.issue_date is None:
         return []
@@ -170,7 +170,7 @@ def _codes(site: Site, one: Incoming) -> list[printed.Code]:
         link = qr.verification_url(site.config.ksef.qr_url, one.seller_nip, one.issue_date, one.sha256)
     except ValueError:
         return []
-    return [printed.Code(link, one.ksef_number)]
+    return [printing.Code(link, one.ksef_number)]
 
 
 @router.post(

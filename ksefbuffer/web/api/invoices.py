@@ -19,13 +19,13 @@ from ksefbuffer.erp.options import options_from
 from ksefbuffer.erp.submit import Offer, Options, Source, Submission
 from ksefbuffer.errors import NoSuchThing
 from ksefbuffer.invoice.precheck import CheckContext
-from ksefbuffer.offline import printed, qr
+from ksefbuffer.offline import qr
 from ksefbuffer.queue import deliveries, documents, facts, idempotency, listing, pauses
 from ksefbuffer.queue.deliveries import Arrival
 from ksefbuffer.queue.documents import Document
 from ksefbuffer.queue.listing import Glimpse
 from ksefbuffer.queue.states import State
-from ksefbuffer.web import gate
+from ksefbuffer.web import gate, printing
 from ksefbuffer.web.access import Caller
 from ksefbuffer.web.api import shapes
 from ksefbuffer.web.api.common import (
@@ -466,18 +466,18 @@ def document_pdf(request: Request, who: Reader, document_id: DocumentId) -> Resp
     if content is None:
         raise _not_there("pdf", "Bufor nie ma treści tego dokumentu: plik był za duży, by go przyjąć.")
     link = shown_verification_url(document, site.config.ksef.qr_url)
-    codes = [printed.Code(link, qr.invoice_label(document.ksef_number))] if link else []
+    codes = [printing.Code(link, qr.invoice_label(document.ksef_number))] if link else []
     if document.certificate_url:
-        codes.append(printed.Code(document.certificate_url, qr.CERTIFICATE_LABEL))
+        codes.append(printing.Code(document.certificate_url, qr.CERTIFICATE_LABEL))
     try:
-        page = printed.render(
+        page = printing.pdf(
             content,
             ksef_number=document.ksef_number,
             accepted_at=document.accepted_at,
             codes=codes,
             mode=document.offline_mode,
         )
-    except printed.NotPrintable as fault:
+    except printing.NotPrintable as fault:
         raise Problem(409, "not-printable", "Nie ma czego wydrukować", fault.message, hint=fault.action) from None
     return file(page, "application/pdf", f"{_stem(document, arrival)}.pdf", inline=True)
 

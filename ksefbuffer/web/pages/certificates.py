@@ -130,11 +130,11 @@ def login_trouble(site: Site) -> dict[str, str] | None:
 
 
 @router.get("/certyfikaty")
-def page(request: Request, _who: AdminCaller, zlecenie: int | None = None) -> Response:
+def page(request: Request, who: AdminCaller, zlecenie: int | None = None) -> Response:
     site = site_of(request)
-    order = order_or_none(site, zlecenie)
+    order = order_or_none(site, who, zlecenie)
     with site.database.reading() as tx:
-        requested, listed = orders.latest(tx, "auth-request"), orders.latest(tx, "token-list")
+        requested, listed = (orders.latest(tx, kind, actor=who.actor) for kind in ("auth-request", "token-list"))
     return render(
         request,
         "certificates/page.html",
@@ -160,10 +160,10 @@ def rows(request: Request, _who: AdminCaller) -> Response:
 
 
 @router.get("/certyfikaty/zlecenie/{number}")
-def order_state(request: Request, _who: AdminCaller, number: int) -> Response:
-    """How an order stands; the token in its answer is shown to who asked for it, once."""
+def order_state(request: Request, who: AdminCaller, number: int) -> Response:
+    """How their order stands; the token in its answer is shown once, to the browser that asked for it."""
     site = site_of(request)
-    order = order_of(site, number)
+    order = order_of(site, who, number)
     token = _token_in(request, site, order)
     response = render(request, "certificates/order.html", order=order, token=token, document=document_in(order, None))
     if order.ended:
@@ -183,9 +183,9 @@ def document_in(order: Order | None, now: datetime | None) -> dict[str, Any] | N
 
 
 @router.get("/certyfikaty/dokument/{number}")
-def document(request: Request, _who: AdminCaller, number: int) -> Response:
-    """The login document to be signed."""
-    order = order_of(site_of(request), number)
+def document(request: Request, who: AdminCaller, number: int) -> Response:
+    """The login document to be signed, by who asked for it."""
+    order = order_of(site_of(request), who, number)
     require(request, document_in(order, None) is not None)
     assert order.result is not None
     headers = {

@@ -18,13 +18,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ksefbuffer.errors import NoSuchThing, NotAllowedNow
-from ksefbuffer.offline import printed, qr
+from ksefbuffer.offline import qr
 from ksefbuffer.queue import folders, remarks
 from ksefbuffer.queue import incoming as stored
 from ksefbuffer.queue.folders import Asked
 from ksefbuffer.queue.incoming import Incoming
 from ksefbuffer.queue.spreadsheet import DECISIONS
-from ksefbuffer.web import gate
+from ksefbuffer.web import gate, printing
 from ksefbuffer.web.access import Caller
 from ksefbuffer.web.filing import UNMATCHED
 from ksefbuffer.web.gate import PageCaller, PageForm
@@ -384,14 +384,14 @@ def as_pdf(request: Request, who: PageCaller, number: str) -> Response:
         content = stored.content(tx, one.id)
     link = _verification(site.config.ksef.qr_url, one)
     try:
-        made = printed.render(
+        made = printing.pdf(
             content,
             ksef_number=one.ksef_number,
             accepted_at=one.acquired_at,
-            codes=[printed.Code(link, one.ksef_number)] if link else [],
+            codes=[printing.Code(link, one.ksef_number)] if link else [],
             mode=None,
         )
-    except printed.NotPrintable as fault:
+    except printing.NotPrintable as fault:
         raise NotAllowedNow(fault.message, action=fault.action) from None
     return _file(made, "application/pdf", f"{_file_name(one)}.pdf", inline=True)
 

@@ -250,9 +250,12 @@ def _check_again(request: Request, me: User, form: Form) -> Response | None:
     with site.database.reading() as tx:
         until = people.waits_until(tx, ip=ip, login=me.login, at=now)
     if until is None:
-        if passwords.verified(form.get("haslo", ""), me.password_hash):
-            return None
+        right = passwords.verified(form.get("haslo", ""), me.password_hash)
         with site.database.transaction() as tx:
+            # Asked again, as at the login page: of many guesses at once all but the first few must learn nothing.
+            until = people.waits_until(tx, ip=ip, login=me.login, at=now)
+            if right and until is None:
+                return None
             until = people.count_failure(tx, ip=ip, login=me.login, at=now)
             note(request, tx, "password-refused", me.login)
     response = _own(request, me, mistake="Obecne hasło się nie zgadza.", status_code=429 if until else 422)

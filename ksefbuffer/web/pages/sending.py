@@ -28,10 +28,11 @@ from ksefbuffer.invoice.findings import Finding
 from ksefbuffer.invoice.identifiers import sha256_hex
 from ksefbuffer.invoice.precheck import CheckContext, check
 from ksefbuffer.invoice.reading import read
-from ksefbuffer.offline import printed, qr
+from ksefbuffer.offline import qr
 from ksefbuffer.queue import documents, finding, pauses
 from ksefbuffer.queue.documents import Document
 from ksefbuffer.queue.states import State
+from ksefbuffer.web import printing
 from ksefbuffer.web.gate import Form, PageCaller, PageForm, Upload, note, require
 from ksefbuffer.web.preview import preview
 from ksefbuffer.web.rendering import POLISH_TIME, redirect, render
@@ -592,14 +593,14 @@ def preview_page(request: Request, who: PageCaller, document_id: str) -> Respons
 def pdf_file(request: Request, who: PageCaller, document_id: str) -> Response:
     document, content = _found(request, who, document_id)
     try:
-        made = printed.render(
+        made = printing.pdf(
             content,
             ksef_number=document.ksef_number,
             accepted_at=document.accepted_at,
-            codes=[printed.Code(code.url, code.label) for code in _codes(site_of(request), document)],
+            codes=[printing.Code(code.url, code.label) for code in _codes(site_of(request), document)],
             mode=document.offline_mode,
         )
-    except printed.NotPrintable as fault:
+    except printing.NotPrintable as fault:
         raise HTTPException(422, str(fault)) from fault
     return download(made, "application/pdf", f"{_file_name(document)}.pdf", inline=True)
 

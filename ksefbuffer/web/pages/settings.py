@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -19,6 +20,7 @@ from ksefbuffer.config import PREFIX, SECTIONS, Config, changeable, with_overrid
 from ksefbuffer.errors import BufferFault, ConfigurationFault
 from ksefbuffer.queue import facts, overrides
 from ksefbuffer.queue.db import worker_is_running
+from ksefbuffer.queue.orders import Order
 from ksefbuffer.queue.overrides import Override
 from ksefbuffer.web.asking import ask, order_or_none, sealed_setting
 from ksefbuffer.web.explained import SECTION_TITLES, explanations
@@ -53,12 +55,18 @@ CHOICES: Mapping[str, str] = {
     "outage": "awaria KSeF",
     "disk": "brak miejsca na dysku",
 }
+# A truth that may be left to the program.
+_PERHAPS: Mapping[str, bool | None] = {"": None, "tak": True, "nie": False}
+_PERHAPS_PL = (("", "zależnie od środowiska"), ("tak", "tak"), ("nie", "nie"))
+_POLISH_DAY = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
+_LEAVE: Any = object()
 _SET, _NOT_SET = "ustawiono", "nie ustawiono"
 
 
 @dataclass(frozen=True)
 class Control:
-    """How a value is typed in: ``kind`` is number, check, choice, choices, secret or text."""
+    """How a value is typed in: ``kind`` is number, check, choice, perhaps (a choice of yes, no and neither), choices,
+    days, secret or text."""
 
     kind: str
     options: tuple[tuple[str, str], ...] = ()
@@ -120,8 +128,8 @@ def in_force(site: Site) -> Config:
 
 
 @router.get("/konfiguracja")
-def page(request: Request, _who: AdminCaller, zlecenie: int | None = None) -> Response:
-    return _page(request, {}, {}, order=zlecenie)
+def page(request: Request, who: AdminCaller, zlecenie: int | None = None) -> Response:
+    return _page(request, {}, {}, order=order_or_none(site_of(request), who, zlecenie))
 
 
 @router.post("/konfiguracja/polecenie")
@@ -142,7 +150,7 @@ def change(request: Request, who: AdminCaller, form: PageForm, section: str) -> 
     site = site_of(request)
     keys = [f"{section}.{name}" for name in _fields(section) if changeable(f"{section}.{name}")]
     require(request, bool(keys))
-    typed = {key: value for key in keys if (value := _typed(form, key)) is not None}
+    typed = {key: value for key in keys if (value := _typed(form, key)) is not _LEAVE}
     with site.database.reading() as tx:
         before = overrides.listed(tx)
     others = {key: one.value for key, one in before.items() if key not in typed and not _sealed(one.value)}
@@ -187,7 +195,7 @@ def _page(
     complaints: Mapping[str, str],
     *,
     status_code: int = 200,
-    order: int | None = None,
+    order: Order | None = None,
 ) -> Response:
     site = site_of(request)
     with site.database.reading() as tx:
@@ -198,7 +206,7 @@ def _page(
         request,
         "settings/page.html",
         status_code=status_code,
-        order=order_or_none(site, order),
+        order=order,
         sections=_sections(site, changed, typed, complaints),
         complaints=complaints,
         running=worker_is_running(site.database),
@@ -251,7 +259,7 @@ def _setting(
         name=key.rpartition(".")[2],
         explanation=explanations().get(key, "Sekret podawany zmienną środowiska." if key in SECRETS else ""),
         value=shown,
-        given=typed.get(key, _as_typed(config, key)) if control is not None and key not in SECRETS else "",
+        given=_given(control, typed.get(key, _as_typed(config, key))) if control and key not in SECRETS else "",
         origin=_ORIGINS["page" if override is not None else _origin(site, key, value)],
         changed_by=override.actor if override is not None else "",
         changed_at=override.at if override is not None else None,
@@ -292,6 +300,8 @@ def _differs(before: Override | None, value: Any) -> bool:
 
 def _shown(key: str, value: Any) -> str:
     match value:
+        case None if _is_perhaps(key):
+            return _PERHAPS_PL[0][1]
         case None | ():
             return "brak"
         case bool():
@@ -310,6 +320,11 @@ def _shown(key: str, value: Any) -> str:
             return str(value)
 
 
+def _is_perhaps(key: str) -> bool:
+    section, _, name = key.rpartition(".")
+    return bool(section) and _fields(section)[name].annotation == bool | None
+
+
 def _without_password(address: str) -> str:
     """A database's address as it may be shown: whatever stands before @, and every option, may be a secret."""
     scheme, mark, rest = address.partition("://")
@@ -320,7 +335,18 @@ def _without_password(address: str) -> str:
 def _as_typed(config: Config, key: str) -> Any:
     """A value as ``_typed`` would give it."""
     value = _value(config, key)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [one.isoformat() if isinstance(one, date) else one for one in value]
+    return value
+
+
+def _given(control: Control, value: Any) -> Any:
+    """A typed value as the form shows it."""
+    if control.kind == "days":
+        return ", ".join(map(str, value))
+    if control.kind == "perhaps":
+        return next((word for word, meant in _PERHAPS.items() if meant is value), value)
+    return value
 
 
 # Typing in
@@ -339,11 +365,13 @@ def _control(key: str, info: FieldInfo) -> Control:
     if key in SECRETS:
         return Control("secret")
     if kind is bool:
-        return Control("check")
+        return Control("check") if kind is info.annotation else Control("perhaps", _PERHAPS_PL)
     if get_origin(kind) is Literal:
         return Control("choice", _options(kind))
     if get_origin(kind) is tuple and get_origin(_bare(get_args(kind)[0])) is Literal:
         return Control("choices", _options(_bare(get_args(kind)[0])))
+    if get_origin(kind) is tuple and _bare(get_args(kind)[0]) is date:
+        return Control("days")
     if kind in (int, float):
         low = next((mark.ge for mark in info.metadata if hasattr(mark, "ge")), None)
         high = next((mark.le for mark in info.metadata if hasattr(mark, "le")), None)
@@ -356,7 +384,7 @@ def _options(kind: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _typed(form: Form, key: str) -> Any:
-    """What was typed in for a setting, as TOML would hold it; None: leave it as it is."""
+    """What was typed in for a setting, as TOML would hold it; _LEAVE: leave it as it is."""
     info = _fields(key.partition(".")[0])[key.partition(".")[2]]
     control = _control(key, info)
     match control.kind:
@@ -364,7 +392,7 @@ def _typed(form: Form, key: str) -> Any:
             if form.text(f"{key}.forget"):
                 return []
             lines = [line.strip() for line in form.get(key, "").splitlines() if line.strip()]
-            return lines or None
+            return lines or _LEAVE
         case "check":
             return bool(form.text(key))
         case "choices":
@@ -372,6 +400,10 @@ def _typed(form: Form, key: str) -> Any:
             return [option for option, _ in control.options if option in given] + [
                 one for one in given if one not in {option for option, _ in control.options}
             ]
+        case "perhaps":
+            return _PERHAPS.get(form.text(key), form.text(key))
+        case "days":
+            return [_day(one) for one in re.split(r"[\s,;]+", form.text(key)) if one]
         case "number":
             return _number(form.text(key), whole=control.step == "1")
         case _:
@@ -384,6 +416,12 @@ def _number(text: str, *, whole: bool) -> Any:
         return int(text) if whole else float(text.replace(",", "."))
     except ValueError:
         return text
+
+
+def _day(text: str) -> str:
+    """A day as Poles type it, too; what is none goes to the check as it is."""
+    polish = _POLISH_DAY.fullmatch(text)
+    return f"{polish[3]}-{int(polish[2]):02}-{int(polish[1]):02}" if polish else text
 
 
 def _complaints(fault: ConfigurationFault) -> dict[str, str]:

@@ -37,14 +37,14 @@ def is_offered(tx: Any) -> bool:
 
 @router.get("/start")
 def page(
-    request: Request, _who: AdminCaller, krok: int = 1, zlecenie: int | None = None, dokument: UUID | None = None
+    request: Request, who: AdminCaller, krok: int = 1, zlecenie: int | None = None, dokument: UUID | None = None
 ) -> Response:
     site = site_of(request)
     step = min(max(krok, 1), len(STEPS))
     rows = standings(site)
     trouble = login_trouble(site)
     with site.database.reading() as tx:
-        requested, ended = orders.latest(tx, "auth-request"), not is_offered(tx)
+        requested, ended = orders.latest(tx, "auth-request", actor=who.actor), not is_offered(tx)
         tried = orders.latest(tx, "folders")
         found = documents.find(tx, str(dokument)) if dokument is not None else None
     return render(
@@ -59,7 +59,7 @@ def page(
         may_log_in=_may_log_in(site, rows, trouble),
         trouble=trouble,
         running=worker_is_running(site.database),
-        order=order_or_none(site, zlecenie),
+        order=order_or_none(site, who, zlecenie),
         document=document_in(requested, site.clock()),
         paths=site.config.paths,
         folders_good=tried is not None and tried.state == "done",

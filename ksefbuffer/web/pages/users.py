@@ -97,7 +97,7 @@ def _person(request: Request, user_id: int, *, mistake: str = "", status_code: i
 @router.post("/{user_id:int}")
 def change_person(request: Request, user_id: int, _who: AdminCaller, form: PageForm) -> Response:
     site = site_of(request)
-    wanted = {int(key) for key in form.all("grupa") if key.isdecimal()}
+    wanted = {int(key) for key in form.all("grupa") if key.isdecimal() and len(key) < 10}
     grants = _as_grants(form)
     try:
         with site.database.transaction() as tx:
@@ -211,7 +211,7 @@ def group_page(request: Request, group_id: int, _who: AdminCaller) -> Response:
 @router.post("/grupy/{group_id:int}")
 def change_group(request: Request, group_id: int, _who: AdminCaller, form: PageForm) -> Response:
     grants = _as_grants(form)
-    wanted = {int(key) for key in form.all("osoba") if key.isdecimal()}
+    wanted = {int(key) for key in form.all("osoba") if key.isdecimal() and len(key) < 10}
     with site_of(request).database.transaction() as tx:
         name = people.group_name(tx, group_id)
         known = {user.id: user.login for user in people.all_users(tx)}
@@ -261,8 +261,12 @@ def _keys(
 def add_key(request: Request, _who: AdminCaller, form: PageForm) -> Response:
     site = site_of(request)
     scopes = [scope for scope in SCOPES if scope in form.all("zakres")]
-    grants: list[GrantRow] = [("incoming", folder, True) for folder in map(_folder, form.all("folder")) if folder]
+    folders = [text for text in form.all("folder") if text.strip()]
+    grants: list[GrantRow] = [("incoming", _folder(text), True) for text in folders]
     try:
+        if not all(_folder(text) for text in folders):
+            # Left out, it would leave a key for every folder.
+            raise NotAllowedNow("Podaj nazwę katalogu (np. sklepy/100) albo zostaw pole puste.")
         if not scopes:
             raise NotAllowedNow("Zaznacz co najmniej jedno uprawnienie.")
         with site.database.transaction() as tx:

@@ -150,4 +150,7 @@
   });
 
   prepare(document);
+  // On a phone the menu scrolls: where one is should be seen.
+  const current = document.querySelector(".sections [aria-current]");
+  if (current) current.closest("ul").scrollLeft = current.offsetLeft - (window.innerWidth - current.offsetWidth) / 2;
 })();
