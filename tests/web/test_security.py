@@ -382,6 +382,8 @@ def test_a_null_sign_in_a_form_reaches_no_database(client: httpx.Client, signed_
     assert client.post("/logowanie", data={"csrf": token, "login": "a\0", "haslo": "x"}).status_code == 400
     for path, name in (("/uzytkownicy", "login"), ("/uzytkownicy/grupy", "nazwa"), ("/uzytkownicy/klucze", "\0")):
         assert client.post(path, data={"csrf": csrf, name: "a\0b"}).status_code == 400
-    files = {"plik": ("a\0b.txt", b"x")}
-    assert client.post("/uzytkownicy", data={"csrf": csrf, "login": "x"}, files=files).status_code == 400
+    parts = [f'name="csrf"\r\n\r\n{csrf}', 'name="login"\r\n\r\nx', 'name="plik"; filename="a\0b.txt"\r\n\r\nx']
+    body = "".join(f"--grenze\r\nContent-Disposition: form-data; {part}\r\n" for part in parts) + "--grenze--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=grenze"}
+    assert client.post("/uzytkownicy", content=body, headers=kind).status_code == 400
     assert client.post("/uzytkownicy", data={"csrf": csrf, "login": "ola"}).status_code == 200

@@ -535,7 +535,7 @@ def test_the_same_form_sent_twice_makes_one_document(anna: httpx.Client, shop: S
         assert len(finding.answers_of(tx, documents.listing(tx)[0].id)) == 1
 
 
-@pytest.mark.parametrize("name", ["", "../../etc/passwd", "a\x00b.xml", "ż" * 300, "100%.xml", "=cmd|' /C calc'!A0"])
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "a\x1fb.xml", "ż" * 300, "100%.xml", "=cmd|' /C calc'!A0"])
 def test_odd_names_of_files_do_no_harm(anna: httpx.Client, shop: Shop, name: str) -> None:
     answer = anna.post("/wysylka/wyslij", data={"plik": packed(invoice()), "nazwa": name}, follow_redirects=True)
     assert answer.status_code == 200
