@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from ksefbuffer.erp import answers, http, submit
-from ksefbuffer.erp.delivery import shown_verification_url
+from ksefbuffer.erp.delivery import certificate_url, shown_verification_url
 from ksefbuffer.erp.files import name_as_text
 from ksefbuffer.erp.options import options_from
 from ksefbuffer.erp.submit import Offer, Options, Source, Submission
@@ -437,9 +437,10 @@ def document_qr2(request: Request, who: Reader, document_id: DocumentId, kind: P
     site = site_of(request)
     with site.database.reading() as tx:
         document = _find(tx, document_id)
-    if document.certificate_url is None:
+    link = certificate_url(document)
+    if link is None:
         raise _not_there("qr", "KOD II mają tylko faktury wystawione offline.")
-    return _picture(document.certificate_url, qr.CERTIFICATE_LABEL, kind, f"{document.document_id}.qr2")
+    return _picture(link, qr.CERTIFICATE_LABEL, kind, f"{document.document_id}.qr2")
 
 
 def _picture(link: str, label: str, kind: str, name: str) -> Response:
@@ -467,8 +468,9 @@ def document_pdf(request: Request, who: Reader, document_id: DocumentId) -> Resp
         raise _not_there("pdf", "Bufor nie ma treści tego dokumentu: plik był za duży, by go przyjąć.")
     link = shown_verification_url(document, site.config.ksef.qr_url)
     codes = [printing.Code(link, qr.invoice_label(document.ksef_number))] if link else []
-    if document.certificate_url:
-        codes.append(printing.Code(document.certificate_url, qr.CERTIFICATE_LABEL))
+    certified = certificate_url(document)
+    if certified:
+        codes.append(printing.Code(certified, qr.CERTIFICATE_LABEL))
     try:
         page = printing.pdf(
             content,
@@ -574,7 +576,7 @@ def _told(site: Site, document: Document, arrival: Arrival | None, held_back: pa
         "pdf": f"{here}/pdf",
         "upo": f"{here}/upo" if document.has_upo else None,
         "qr1": f"{here}/qr/1" if whole_object["verification_url"] else None,
-        "qr2": f"{here}/qr/2" if document.certificate_url else None,
+        "qr2": f"{here}/qr/2" if certificate_url(document) else None,
     }
     return whole_object
 

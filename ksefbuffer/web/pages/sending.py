@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ksefbuffer.erp import submit
-from ksefbuffer.erp.delivery import shown_verification_url
+from ksefbuffer.erp.delivery import certificate_url, shown_verification_url
 from ksefbuffer.erp.files import name_as_text
 from ksefbuffer.erp.http import CONNECTOR
 from ksefbuffer.errors import NoSuchThing, NotAllowedNow
@@ -403,8 +403,9 @@ class Code:
 def _codes(site: Site, document: Document) -> list[Code]:
     link = shown_verification_url(document, site.config.ksef.qr_url)
     codes = [Code("1", "KOD I", link, qr.invoice_label(document.ksef_number))] if link else []
-    if document.certificate_url:
-        codes.append(Code("2", "KOD II", document.certificate_url, qr.CERTIFICATE_LABEL))
+    certified = certificate_url(document)
+    if certified:
+        codes.append(Code("2", "KOD II", certified, qr.CERTIFICATE_LABEL))
     return codes
 
 
