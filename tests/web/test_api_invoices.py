@@ -177,6 +177,11 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(
     assert till.get(INVOICES).json()["items"] == []
 
 
+def test_an_address_with_a_nul_is_refused(till: Till) -> None:
+    is_problem(till.send(reference="a\x00b"), 400, "bad-request")
+    assert till.get(INVOICES).json()["items"] == []
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -184,7 +189,6 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(
         {"callback_url": "ftp://erp"},
         {"callback_url": "javascript:alert(1)"},
         {"reference": "x" * 257},
-        {"reference": "a\x00b"},
     ],
 )
 def test_options_that_nobody_could_follow_are_refused_before_anything_is_kept(till: Till, options: Any) -> None:
