@@ -115,7 +115,7 @@ def test_a_user_gets_a_link_or_a_password(run: Run, made: Path, database: Databa
         (("user", "add", "jan", "--password-file", "puste.txt"), "jest pusty"),
         (("user", "password", "nikt"), "Nie ma użytkownika"),
         (("user", "disable", "nikt"), "Nie ma użytkownika"),
-        (("user", "disable", "szef"), "ostatni czynny administrator"),
+        (("user", "disable", "admin"), "ostatni czynny administrator"),
         (("apikey", "revoke", "nikt"), "Nie ma klucza"),
         (("apikey", "add", "a/b"), "Nazwa klucza"),
         (("apikey", "add", "kasa", "--scope", "incoming", "--folder", ""), "--folder jest puste"),
@@ -124,7 +124,6 @@ def test_a_user_gets_a_link_or_a_password(run: Run, made: Path, database: Databa
 )
 def test_what_cannot_be_is_told(run: Run, made: Path, arguments: tuple[str, ...], words: str) -> None:
     run("user", "add", "anna")
-    run("user", "add", "szef", "--admin")
     (made / "krotkie.txt").write_text("krótkie")
     (made / "puste.txt").write_text("\n")
     said = run(*arguments)
@@ -172,7 +171,7 @@ def test_a_key_is_printed_once_alone_on_its_line(run: Run, made: Path, database:
     assert run("apikey", "revoke", "kasa-1").code == 0
     with database.reading() as tx:
         assert people.find_key(tx, secret) is None
-        assert [line.action for line in people.noted(tx)] == ["key-revoke", "key-add"]
+        assert [line.action for line in people.noted(tx)][:2] == ["key-revoke", "key-add"]
     assert run("apikey", "add", "kasa-1").code == 1, "a name stands for one key for ever"
 
 
@@ -181,7 +180,7 @@ def test_what_the_commands_did_is_in_the_log(run: Run, made: Path, database: Dat
     run("user", "disable", "anna")
     with database.reading() as tx:
         lines = people.noted(tx)
-    assert [(line.action, line.object) for line in lines] == [("user-disable", "anna"), ("user-add", "anna")]
+    assert [(line.action, line.object) for line in lines][:2] == [("user-disable", "anna"), ("user-add", "anna")]
     assert all(line.actor.startswith("cli:") for line in lines)
 
 

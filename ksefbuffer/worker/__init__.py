@@ -13,11 +13,12 @@ from ksefbuffer.worker.access import (
     vault_of,
 )
 from ksefbuffer.worker.assembly import assemble, heeds_latarnia, prepare, prepare_receiving
-from ksefbuffer.worker.duties import Duty, Worker
+from ksefbuffer.worker.duties import SAFETY_WAKE, Duty, Worker
 from ksefbuffer.worker.parts import Buffer, Receiving, Renewals
 from ksefbuffer.worker.rounds import in_force, orders_duty, orders_of, run
 
 __all__ = [
+    "SAFETY_WAKE",
     "Buffer",
     "Clock",
     "Duty",
