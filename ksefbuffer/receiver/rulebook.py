@@ -141,8 +141,10 @@ class _Table:
         return None
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        value = self.text(key)
         # An empty word is as wrong as any other; only an absent key means the first choice.
-        value = self.text(key) if key in self.values else choices[0]
+        if key not in self.values:
+            value = choices[0]
         if value not in choices:
             self.fault(f"„{key}” może być tylko jednym z: {', '.join(f'„{one}”' for one in choices)}")
             return choices[0]
