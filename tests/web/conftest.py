@@ -174,8 +174,11 @@ _QUIET = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, once a module, as its event loop stands in the way of other modules; skipped where there is none."""
+    """Chromium, once a module, as its event loop stands in the way of other modules; skipped where there is none, but
+    not on a build server."""
     if not CHROMIUM.exists():
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is to be installed: apt-get install chromium")
         pytest.skip("no Chromium here")
     from playwright.sync_api import sync_playwright
 
